@@ -1,0 +1,76 @@
+"""The rows of the benchmark: which networks, which shapes. N sequences, T steps, I features, H hidden units."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network and one input. kind "sequence": all steps at once; "ragged": with lengths; "step": one a call."""
+
+    group: str
+    N: int
+    T: int
+    I: int
+    H: int
+    cell: str = "lstm"
+    kind: str = "sequence"
+    num_layers: int = 1
+    bidirectional: bool = False
+
+    @property
+    def name(self) -> str:
+        """Unique, for --rows and the tables: "lstm 32x100x128x128", shape as NxTxIxH."""
+        extras = [f"{self.num_layers} layers"] * (self.num_layers > 1) + ["bidirectional"] * self.bidirectional
+        extras += [self.kind] * (self.kind != "sequence")
+        return " ".join([self.cell, f"{self.N}x{self.T}x{self.I}x{self.H}", *extras])
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"name": self.name, **asdict(self)}
+
+
+# One LSTM layer over the sizes in use, one sequence to large batches. Geometric means are taken over this group only.
+_GRID = [
+    Row("grid", 1, 100, 16, 16),
+    Row("grid", 1, 100, 32, 32),
+    Row("grid", 1, 100, 64, 64),
+    Row("grid", 1, 100, 128, 128),
+    Row("grid", 1, 100, 256, 256),
+    Row("grid", 1, 100, 512, 512),
+    Row("grid", 16, 100, 64, 64),
+    Row("grid", 32, 100, 128, 128),
+    Row("grid", 64, 100, 256, 256),
+    Row("grid", 32, 100, 512, 512),
+    Row("grid", 64, 50, 1024, 1024),
+]
+
+_OTHER = [
+    Row("other", 16, 100, 64, 64, cell="elman"),
+    Row("other", 16, 100, 64, 64, num_layers=2, bidirectional=True),
+    Row("other", 32, 100, 64, 128, kind="ragged"),
+    Row("other", 1, 1, 16, 64, kind="step"),
+]
+
+_QUICK = [
+    Row("grid", 1, 20, 16, 16),
+    Row("grid", 4, 20, 32, 32),
+    Row("other", 3, 12, 8, 16, cell="elman"),
+    Row("other", 3, 12, 8, 16, num_layers=2, bidirectional=True),
+    Row("other", 4, 15, 8, 16, kind="ragged"),
+    Row("other", 1, 1, 16, 16, kind="step"),
+]
+
+
+def select(patterns: list[str], *, quick: bool = False) -> list[Row]:
+    """Rows whose name contains one of the patterns (all rows without patterns).
+
+    Raises ValueError for a pattern that no row matches, listing the names.
+    """
+    rows = _QUICK if quick else _GRID + _OTHER
+    for pattern in patterns:
+        if not any(pattern in row.name for row in rows):
+            names = "\n  ".join(row.name for row in rows)
+            raise ValueError(f"--rows: no row contains {pattern!r}. The rows are:\n  {names}")
+    return [row for row in rows if not patterns or any(pattern in row.name for pattern in patterns)]

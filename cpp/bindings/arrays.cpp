@@ -1,0 +1,368 @@
+#include "objects.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+namespace lstmcore::bindings {
+namespace {
+
+constexpr int kReadyFlags = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+
+bool is_plain_array(py::handle value) { return Py_TYPE(value.ptr()) == py::detail::npy_api::get().PyArray_Type_; }
+
+/// Usable in place. Built-in dtypes are singletons, so that identity tells nearly every array of the right type; the
+/// few others (unpickled ones, say) take the way through NumPy, which returns them as they are.
+bool is_ready(py::handle value, const py::dtype& dtype) {
+  if (!is_plain_array(value)) return false;
+  const auto array = py::reinterpret_borrow<py::array>(value);
+  return array.dtype().is(dtype) && (array.flags() & kReadyFlags) == kReadyFlags;
+}
+
+[[noreturn]] void refuse_dtype(const py::array& array, const Where& where, const char* expected) {
+  const char kind = array.dtype().kind();
+  std::string advice;
+  if (kind == 'O') advice = "; sequences of different lengths come as a list of (T_i, I) arrays";
+  if (kind == 'c') advice = "; real and imaginary parts can be features of their own";
+  throw py::type_error(where.text() + ": expected " + expected + ", got dtype " +
+                       py::str(array.dtype()).cast<std::string>() + advice);
+}
+
+py::array require(const py::array& array, const py::dtype& dtype) {
+  static constexpr const char* kRequirements = "CA";  // C-contiguous, aligned
+  return py::module_::import("numpy").attr("require")(array, dtype, kRequirements);
+}
+
+std::string expected_got(const std::string& name, const std::string& expected, const py::array& array) {
+  return name + ": expected " + expected + ", got " + shape_text(array);
+}
+
+std::int64_t extent(const py::array& array, py::ssize_t axis) { return static_cast<std::int64_t>(array.shape(axis)); }
+
+std::string feature_note(const BatchRules& rules) {
+  return std::string(": ") + rules.feature_source + " is " + std::to_string(rules.features);
+}
+
+void read_lengths(py::handle lengths, Batch& batch, const BatchRules& rules) {
+  if (lengths.is_none()) {
+    batch.lengths = batch.extents;
+    return;
+  }
+  const auto values = to_integers(lengths, {"lengths"}, batch.count());
+  const std::int64_t* length = values.data();
+  batch.lengths.assign(length, length + batch.count());
+  for (std::size_t n = 0; n < batch.lengths.size(); ++n) {
+    if (batch.lengths[n] >= 1 && batch.lengths[n] <= batch.extents[n]) continue;
+    throw py::value_error("lengths[" + std::to_string(n) + "]: expected 1 … " + std::to_string(batch.extents[n]) +
+                          " (the steps that " + rules.name + " has), got " + std::to_string(batch.lengths[n]));
+  }
+}
+
+Batch read_dense(py::handle x, Dtype dtype, const BatchRules& rules) {
+  const py::array given = read_numbers(x, {rules.name});
+  const std::string expected =
+      "(N, T, " + (rules.features > 0 ? std::to_string(rules.features) : std::string("I")) + ")";
+  if (given.ndim() != 3) {
+    throw py::value_error(expected_got(rules.name, expected, given) +
+                          (given.ndim() == 2 ? "; one sequence alone is x[None]" : ""));
+  }
+  if (rules.features > 0 && extent(given, 2) != rules.features) {
+    throw py::value_error(expected_got(rules.name, expected, given) + feature_note(rules));
+  }
+  if (given.size() == 0)
+    throw py::value_error(std::string(rules.name) + ": empty, shape " + shape_text(given) +
+                          "; every axis needs 1 or more");
+
+  Batch batch;
+  const py::array array = to_array(given, dtype, {rules.name});
+  const std::int64_t count = extent(array, 0);
+  const std::int64_t steps = extent(array, 1);
+  batch.features = extent(array, 2);
+  batch.dtype = dtype;
+  batch.data.resize(static_cast<std::size_t>(count));
+  const auto* first = static_cast<const char*>(array.data());
+  const std::size_t stride = static_cast<std::size_t>(steps * batch.features) * size_of(dtype);
+  for (std::size_t n = 0; n < batch.data.size(); ++n) batch.data[n] = first + n * stride;
+  batch.extents.assign(batch.data.size(), steps);
+  batch.arrays.push_back(array);
+  return batch;
+}
+
+Batch read_list(py::handle x, Dtype dtype, const BatchRules& rules) {
+  // A tuple of its own: converting an element may run Python code, which could change a list.
+  const auto items = py::reinterpret_steal<py::tuple>(PySequence_Tuple(x.ptr()));
+  if (!items) throw py::error_already_set();
+  const std::size_t count = items.size();
+  if (count == 0) throw py::value_error(std::string(rules.name) + ": empty list; expected at least one (T, I) array");
+
+  Batch batch;
+  batch.listed = true;
+  batch.dtype = dtype;
+  batch.features = rules.features;
+  batch.arrays.reserve(count);
+  batch.data.reserve(count);
+  batch.extents.reserve(count);
+  for (std::size_t n = 0; n < count; ++n) {
+    const Where where{rules.name, static_cast<std::int64_t>(n)};
+    const py::array given = read_numbers(items[n], where);
+    const std::string expected = "(T, " + (batch.features > 0 ? std::to_string(batch.features) : "I") + ")";
+    if (given.ndim() != 2) throw py::value_error(expected_got(where.text(), expected, given));
+    if (batch.features > 0 && extent(given, 1) != batch.features) {
+      const std::string why = rules.features > 0 ? feature_note(rules) : std::string(": as ") + rules.name + "[0] has";
+      throw py::value_error(expected_got(where.text(), expected, given) + why);
+    }
+    if (given.size() == 0) {
+      throw py::value_error(where.text() + ": empty sequence, shape " + shape_text(given) +
+                            "; every sequence needs at least one step of one feature");
+    }
+    const py::array array = to_array(given, dtype, where);
+    batch.features = extent(array, 1);
+    batch.extents.push_back(extent(array, 0));
+    batch.data.push_back(array.data());
+    batch.arrays.push_back(array);
+  }
+  return batch;
+}
+
+/// Zeroes what lies past a sequence's length.
+void clear_tail(void* first, std::int64_t length, std::int64_t extent, std::int64_t width, Dtype dtype) {
+  if (length == extent) return;
+  const std::size_t row = static_cast<std::size_t>(width) * size_of(dtype);
+  std::memset(static_cast<char*>(first) + static_cast<std::size_t>(length) * row, 0,
+              static_cast<std::size_t>(extent - length) * row);
+}
+
+std::vector<void*> rows_of(void* first, const Batch& batch, std::int64_t width) {
+  std::vector<void*> rows(batch.data.size());
+  const std::size_t stride = static_cast<std::size_t>(batch.extents.front() * width) * size_of(batch.dtype);
+  for (std::size_t n = 0; n < rows.size(); ++n) rows[n] = static_cast<char*>(first) + n * stride;
+  return rows;
+}
+
+}  // namespace
+
+std::string Where::text() const {
+  std::string result = argument;
+  if (index >= 0) result += "[" + std::to_string(index) + "]";
+  if (key != nullptr) result += "['" + std::string(key) + "']";
+  return result;
+}
+
+py::dtype numpy_dtype(Dtype dtype) {
+  return dtype == Dtype::float32 ? py::dtype::of<float>() : py::dtype::of<double>();
+}
+
+const char* dtype_name(Dtype dtype) noexcept { return dtype == Dtype::float32 ? "float32" : "float64"; }
+
+Dtype to_dtype(py::handle value, const std::string& name) {
+  const std::string expected = name + ": expected 'float32' or 'float64', got ";
+  if (value.is_none()) throw py::value_error(expected + "None");
+  py::dtype dtype;
+  try {
+    dtype = py::dtype::from_args(py::reinterpret_borrow<py::object>(value));
+  } catch (py::error_already_set& error) {
+    py::raise_from(error, PyExc_ValueError, (expected + repr_of(value)).c_str());
+    throw py::error_already_set();
+  }
+  if (dtype.equal(numpy_dtype(Dtype::float32))) return Dtype::float32;
+  if (dtype.equal(numpy_dtype(Dtype::float64))) return Dtype::float64;
+  throw py::value_error(expected + repr_of(value));
+}
+
+std::string shape_text(const py::array& array) { return py::str(array.attr("shape")).cast<std::string>(); }
+
+std::string shape_text(std::initializer_list<std::int64_t> shape) {
+  std::string text = "(";
+  for (const std::int64_t extent : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
+  return text + (shape.size() == 1 ? ",)" : ")");
+}
+
+py::array read_numbers(py::handle value, const Where& where, const char* expected) {
+  py::array array;
+  if (py::isinstance<py::array>(value)) {
+    // np.ma arrays would lose their mask without a word.
+    if (!is_plain_array(value) && py::hasattr(value, "_mask")) {
+      throw py::type_error(where.text() +
+                           ": masked arrays are not supported; fill the gaps, or pass lengths where a tail is masked");
+    }
+    array = py::reinterpret_borrow<py::array>(value);
+  } else {
+    if (value.is_none() || py::isinstance<py::str>(value) || py::isinstance<py::bytes>(value)) {
+      throw py::type_error(where.text() + ": expected an array of " + expected + ", got " + type_of(value));
+    }
+    try {
+      array = py::module_::import("numpy").attr("asarray")(value);
+    } catch (py::error_already_set& error) {
+      const bool is_value = error.matches(PyExc_ValueError);
+      if (!is_value && !error.matches(PyExc_TypeError) && !error.matches(PyExc_RuntimeError)) throw;
+      const std::string message = where.text() + ": " + type_of(value) + " cannot be read as an array";
+      py::raise_from(error, is_value ? PyExc_ValueError : PyExc_TypeError, message.c_str());
+      throw py::error_already_set();
+    }
+  }
+  const char kind = array.dtype().kind();
+  if (kind != 'f' && kind != 'i' && kind != 'u' && kind != 'b') refuse_dtype(array, where, expected);
+  return array;
+}
+
+py::array to_array(py::handle value, Dtype dtype, const Where& where) {
+  const py::dtype wanted = numpy_dtype(dtype);
+  if (is_ready(value, wanted)) return py::reinterpret_borrow<py::array>(value);
+  return require(read_numbers(value, where), wanted);
+}
+
+py::array to_array(py::handle value, Dtype dtype, const Where& where, std::initializer_list<std::int64_t> shape,
+                   const char* axes) {
+  py::array array = to_array(value, dtype, where);
+  bool same = array.ndim() == static_cast<py::ssize_t>(shape.size());
+  py::ssize_t axis = 0;
+  for (const std::int64_t length : shape) same = same && extent(array, axis++) == length;
+  if (!same) {
+    throw py::value_error(expected_got(where.text(), std::string(axes) + " = " + shape_text(shape), array));
+  }
+  return array;
+}
+
+py::array_t<std::int64_t> to_integers(py::handle value, const Where& where, std::int64_t count) {
+  const py::array array = read_numbers(value, where, "integers");
+  if (array.ndim() != 1 || (count >= 0 && extent(array, 0) != count)) {
+    const std::string expected = count < 0 ? "(N,)" : shape_text({count});
+    throw py::value_error(expected_got(where.text(), expected, array));
+  }
+  const char kind = array.dtype().kind();
+  if (kind != 'i' && kind != 'u') {
+    throw py::value_error(where.text() + ": expected integers, got dtype " +
+                          py::str(array.dtype()).cast<std::string>());
+  }
+  return require(array, py::dtype::of<std::int64_t>());
+}
+
+std::vector<double> to_doubles(py::handle value, const Where& where, std::int64_t count) {
+  const py::array array = to_array(value, Dtype::float64, where, {count}, "shape");
+  const auto* first = static_cast<const double*>(array.data());
+  return {first, first + count};
+}
+
+py::array doubles_object(const std::vector<double>& values) {
+  return py::array_t<double>(static_cast<py::ssize_t>(values.size()), values.data());
+}
+
+py::array new_array(Dtype dtype, std::initializer_list<std::int64_t> shape) {
+  // NumPy's own call in place of py::array's constructor, which computes strides and allocates for them: half the cost
+  // of the small arrays that step() returns.
+  std::array<Py_intptr_t, 4> extents{};
+  std::copy(shape.begin(), shape.end(), extents.begin());
+  const auto& api = py::detail::npy_api::get();
+  PyObject* array =
+      api.PyArray_NewFromDescr_(api.PyArray_Type_, numpy_dtype(dtype).release().ptr(), static_cast<int>(shape.size()),
+                                extents.data(), nullptr, nullptr, 0, nullptr);
+  if (array == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::array>(array);
+}
+
+std::vector<py::str> interned(const std::vector<std::string>& names) {
+  std::vector<py::str> result;
+  result.reserve(names.size());
+  for (const std::string& name : names) {
+    PyObject* text = PyUnicode_InternFromString(name.c_str());
+    if (text == nullptr) throw py::error_already_set();
+    result.push_back(py::reinterpret_steal<py::str>(text));
+  }
+  return result;
+}
+
+std::vector<py::str> interned_tensor_names(const std::vector<TensorInfo>& tensors) {
+  std::vector<std::string> names;
+  names.reserve(tensors.size());
+  for (const TensorInfo& tensor : tensors) names.push_back(tensor.name);
+  return interned(names);
+}
+
+py::dict tensor_views(const std::vector<TensorInfo>& tensors, const std::vector<py::str>& names, void* buffer,
+                      Dtype dtype, const py::object& owner) {
+  py::dict result;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    auto* first = static_cast<char*>(buffer) + static_cast<std::size_t>(tensors[i].offset) * size_of(dtype);
+    result[names[i]] = py::array(
+        numpy_dtype(dtype), py::array::ShapeContainer(tensors[i].shape.begin(), tensors[i].shape.end()), first, owner);
+  }
+  return result;
+}
+
+Batch read_batch(py::handle x, py::handle lengths, Dtype dtype, const BatchRules& rules) {
+  if (!is_plain_array(x) && py::isinstance<Batch>(x)) {
+    const auto& batch = x.cast<const Batch&>();
+    if (!lengths.is_none())
+      throw py::value_error("lengths: " + std::string(rules.name) + " is a Sequences, which has its own");
+    if (batch.dtype != dtype) {
+      throw py::type_error(std::string(rules.name) + ": Sequences of " + dtype_name(batch.dtype) + ", expected " +
+                           dtype_name(dtype) + "; build it with dtype='" + dtype_name(dtype) + "'");
+    }
+    if (rules.features > 0 && batch.features != rules.features) {
+      throw py::value_error(std::string(rules.name) + ": expected " + std::to_string(rules.features) +
+                            " features, got " + std::to_string(batch.features) + feature_note(rules));
+    }
+    return batch;
+  }
+  const bool listed = PyList_Check(x.ptr()) || PyTuple_Check(x.ptr());
+  Batch batch = listed ? read_list(x, dtype, rules) : read_dense(x, dtype, rules);
+  read_lengths(lengths, batch, rules);
+  return batch;
+}
+
+PerStep new_per_step(const Batch& batch, std::int64_t width) {
+  PerStep result;
+  if (batch.listed) {
+    py::list items(batch.data.size());
+    result.data.reserve(batch.data.size());
+    for (std::size_t n = 0; n < batch.data.size(); ++n) {
+      py::array item = new_array(batch.dtype, {batch.extents[n], width});
+      result.data.push_back(item.mutable_data());
+      items[n] = std::move(item);
+    }
+    result.value = std::move(items);
+  } else {
+    py::array array = new_array(batch.dtype, {batch.count(), batch.extents.front(), width});
+    result.data = rows_of(array.mutable_data(), batch, width);
+    result.value = std::move(array);
+  }
+  for (std::size_t n = 0; n < batch.data.size(); ++n) {
+    clear_tail(result.data[n], batch.lengths[n], batch.extents[n], width, batch.dtype);
+  }
+  return result;
+}
+
+PerStep read_per_step(py::handle value, const Batch& batch, std::int64_t width, const char* name) {
+  PerStep result;
+  if (!batch.listed) {
+    const py::array array =
+        to_array(value, batch.dtype, {name}, {batch.count(), batch.extents.front(), width}, "(N, T, D*H)");
+    // Only read from, whatever the pointer's type: the array may be read-only.
+    result.data = rows_of(const_cast<void*>(array.data()), batch, width);
+    result.value = array;
+    return result;
+  }
+  if (!PyList_Check(value.ptr()) && !PyTuple_Check(value.ptr())) {
+    throw py::type_error(std::string(name) + ": x was a list of sequences, so expected a list of " +
+                         std::to_string(batch.count()) + " arrays (T_i, " + std::to_string(width) + "), got " +
+                         type_of(value));
+  }
+  const py::tuple items = py::reinterpret_steal<py::tuple>(PySequence_Tuple(value.ptr()));
+  if (!items) throw py::error_already_set();
+  if (items.size() != batch.data.size()) {
+    throw py::value_error(std::string(name) + ": expected " + std::to_string(batch.count()) + " arrays, got " +
+                          std::to_string(items.size()));
+  }
+  py::list kept;
+  for (std::size_t n = 0; n < batch.data.size(); ++n) {
+    const Where where{name, static_cast<std::int64_t>(n)};
+    const py::array array = to_array(items[n], batch.dtype, where, {batch.extents[n], width}, "(T, D*H)");
+    result.data.push_back(const_cast<void*>(array.data()));
+    kept.append(array);
+  }
+  result.value = std::move(kept);
+  return result;
+}
+
+}  // namespace lstmcore::bindings

@@ -1,0 +1,14 @@
+// One function per source file; module.cpp calls them in turn.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace lstmcore::bindings {
+
+void register_info(pybind11::module_& module);
+void register_sequences(pybind11::module_& module);
+void register_recurrent(pybind11::module_& module);
+void register_model(pybind11::module_& module);
+void register_trainer(pybind11::module_& module);
+
+}  // namespace lstmcore::bindings

@@ -1,0 +1,444 @@
+// Recurrent, Tape and Gradients.
+#include "objects.hpp"
+#include "register.hpp"
+
+#include <cstring>
+#include <utility>
+
+namespace lstmcore::bindings {
+namespace {
+
+// ---- states: dictionaries of arrays [L·D, N, H], one per state of the cell
+
+std::int64_t state_rows(const Recurrent& layer) { return layer.config().num_layers * layer.directions(); }
+
+/// States that came as an argument: they are only read.
+struct GivenStates {
+  std::vector<py::object> arrays;
+  std::vector<const void*> data;
+
+  const void* const* pointers() const noexcept { return data.empty() ? nullptr : data.data(); }
+};
+
+GivenStates read_states(const RecurrentObject& self, py::handle state, std::int64_t count, const char* argument) {
+  GivenStates result;
+  if (state.is_none()) return result;
+  if (!PyDict_Check(state.ptr())) {
+    throw py::type_error(std::string(argument) + ": expected a dict of arrays or None, got " + type_of(state));
+  }
+  const std::vector<std::string>& names = self.layer.states();
+  // All values are owned before one is converted: conversion may run Python code, which could empty the dict.
+  result.arrays.reserve(names.size());
+  for (const py::str& name : self.state_names) {
+    const py::handle value = PyDict_GetItemWithError(state.ptr(), name.ptr());
+    if (value) result.arrays.push_back(py::reinterpret_borrow<py::object>(value));
+  }
+  if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+  // Exactly the cell's names, so that a misspelt one is not taken for zeros.
+  if (result.arrays.size() != names.size() || PyDict_Size(state.ptr()) != static_cast<py::ssize_t>(names.size())) {
+    throw py::value_error(std::string(argument) + ": expected exactly the keys " + repr_of(text_tuple(names)) +
+                          ", got " + repr_of(py::tuple(py::reinterpret_borrow<py::dict>(state).attr("keys")())));
+  }
+  const RecurrentConfig& config = self.layer.config();
+  result.data.reserve(names.size());
+  for (std::size_t s = 0; s < names.size(); ++s) {
+    py::array array = to_array(result.arrays[s], config.dtype, {argument, -1, names[s].c_str()},
+                               {state_rows(self.layer), count, config.hidden_size}, "(L*D, N, H)");
+    result.data.push_back(array.data());
+    result.arrays[s] = std::move(array);
+  }
+  return result;
+}
+
+/// States that are a result.
+struct NewStates {
+  py::dict value;
+  std::vector<void*> data;
+  std::size_t bytes = 0;  ///< of each array
+};
+
+NewStates new_states(const RecurrentObject& self, std::int64_t count) {
+  const RecurrentConfig& config = self.layer.config();
+  NewStates result;
+  result.data.reserve(self.state_names.size());
+  for (const py::str& name : self.state_names) {
+    py::array array = new_array(config.dtype, {state_rows(self.layer), count, config.hidden_size});
+    result.data.push_back(array.mutable_data());
+    result.bytes = static_cast<std::size_t>(array.nbytes());
+    if (PyDict_SetItem(result.value.ptr(), name.ptr(), array.ptr()) != 0) throw py::error_already_set();
+  }
+  return result;
+}
+
+NewStates zero_states(const RecurrentObject& self, std::int64_t count) {
+  NewStates result = new_states(self, count);
+  for (void* state : result.data) std::memset(state, 0, result.bytes);
+  return result;
+}
+
+std::vector<const void*> as_inputs(const std::vector<void*>& data) { return {data.begin(), data.end()}; }
+
+std::int64_t output_width(const Recurrent& layer) { return layer.config().hidden_size * layer.directions(); }
+
+// ---- the three passes
+
+py::tuple forward(RecurrentObject& self, py::handle x, py::handle state, py::handle lengths, py::handle training) {
+  const RecurrentConfig& config = self.layer.config();
+  const bool record = to_bool(training, "training");
+  Batch batch = read_batch(x, lengths, config.dtype, {"x", config.input_size});
+  const GivenStates initial = read_states(self, state, batch.count(), "state");
+  const PerStep y = new_per_step(batch, output_width(self.layer));
+  const NewStates final_state = new_states(self, batch.count());
+  Tape tape;
+  if (record) tape = std::move(self.spare);
+  {
+    const ReleaseGil release;
+    self.layer.forward(batch.view(), initial.pointers(), y.data.data(), final_state.data.data(),
+                       record ? &tape : nullptr);
+  }
+  if (!record) return py::make_tuple(y.value, final_state.value);
+  auto recorded = std::make_unique<TapeObject>(self_of(self), std::move(tape), std::move(batch));
+  return py::make_tuple(y.value, final_state.value, py::cast(std::move(recorded)));
+}
+
+std::unique_ptr<GradientsObject> backward(RecurrentObject& self, py::handle recorded, py::handle dy,
+                                          py::handle dstate) {
+  if (!py::isinstance<TapeObject>(recorded)) {
+    throw py::type_error("tape: expected the Tape of a forward(..., training=True), got " + type_of(recorded));
+  }
+  auto& tape = recorded.cast<TapeObject&>();
+  if (!tape.owner.is(self_of(self))) throw py::value_error("tape: recorded by another Recurrent");
+  const Batch& batch = tape.batch;
+  const std::int64_t count = batch.count();
+
+  PerStep d_outputs;
+  std::vector<const void*> d_rows;
+  if (!dy.is_none()) {
+    d_outputs = read_per_step(dy, batch, output_width(self.layer), "dy");
+    d_rows = as_inputs(d_outputs.data);
+  }
+  const GivenStates d_final = read_states(self, dstate, count, "dstate");
+  const PerStep dx = new_per_step(batch, batch.features);
+  const NewStates d_initial = new_states(self, count);
+  py::array gradient = new_array(batch.dtype, {self.layer.parameter_count()});
+  void* gradient_data = gradient.mutable_data();
+  {
+    const Exclusive use(tape.usage, "tape");
+    const ReleaseGil release;
+    self.layer.backward(tape.tape, dy.is_none() ? nullptr : d_rows.data(), d_final.pointers(), dx.data.data(),
+                        d_initial.data.data(), gradient_data);
+  }
+  auto result = std::make_unique<GradientsObject>();
+  result->x = dx.value;
+  result->state = d_initial.value;
+  result->parameters = tensor_views(self.layer.tensors(), self.names, gradient_data, batch.dtype, gradient);
+  return result;
+}
+
+NewStates copied_states(const RecurrentObject& self, py::handle state, std::int64_t count) {
+  const GivenStates given = read_states(self, state, count, "state");
+  NewStates result = new_states(self, count);
+  for (std::size_t s = 0; s < result.data.size(); ++s) std::memcpy(result.data[s], given.data[s], result.bytes);
+  return result;
+}
+
+py::tuple step(const RecurrentObject& self, py::handle x, py::handle state) {
+  const RecurrentConfig& config = self.layer.config();
+  if (config.bidirectional) {
+    throw py::value_error(
+        "step: this Recurrent is bidirectional, and its reverse direction starts from the end of a sequence that a "
+        "step "
+        "does not have; use forward() on whole sequences, or bidirectional=False");
+  }
+  const py::array input = to_array(x, config.dtype, {"x"});
+  if (input.ndim() != 2 || input.shape(0) == 0 || input.shape(1) != config.input_size) {
+    throw py::value_error("x: expected (N, " + std::to_string(config.input_size) + ") with N >= 1, got " +
+                          shape_text(input) + ": input_size is " + std::to_string(config.input_size));
+  }
+  const std::int64_t count = input.shape(0);
+  const NewStates next = state.is_none() ? zero_states(self, count) : copied_states(self, state, count);
+  py::array y = new_array(config.dtype, {count, config.hidden_size});
+  void* output = y.mutable_data();
+  {
+    const ReleaseGil release(self.layer.parameter_count() * count >= ReleaseGil::kWorthIt);
+    self.layer.step(input.data(), count, next.data.data(), output);
+  }
+  return py::make_tuple(std::move(y), next.value);
+}
+
+// ---- construction, pickling, text
+
+std::unique_ptr<RecurrentObject> build(const RecurrentConfig& config) {
+  const auto make = [&config] {
+    const ReleaseGil release;  // orthogonal initial weights take a while in large layers
+    return Recurrent(config);
+  };
+  return std::make_unique<RecurrentObject>(make());
+}
+
+std::unique_ptr<RecurrentObject> construct(py::handle cell, py::handle input_size, py::handle hidden_size,
+                                           py::handle num_layers, py::handle bidirectional, py::handle dropout,
+                                           py::handle dtype, py::handle seed, py::handle n_threads,
+                                           const py::kwargs& cell_options) {
+  py::dict fields;
+  fields["cell"] = cell;
+  fields["input_size"] = input_size;
+  fields["hidden_size"] = hidden_size;
+  fields["num_layers"] = num_layers;
+  fields["bidirectional"] = bidirectional;
+  fields["dropout"] = dropout;
+  fields["dtype"] = dtype;
+  fields["seed"] = seed;
+  fields["n_threads"] = n_threads;
+  fields["cell_options"] = cell_options;
+  return build(to_recurrent_config(fields, "Recurrent"));
+}
+
+py::dict save_state(const py::object& instance) {
+  auto& self = instance.cast<RecurrentObject&>();
+  const Recurrent& layer = self.layer;
+  py::array weights = new_array(layer.config().dtype, {layer.parameter_count()});
+  std::memcpy(weights.mutable_data(), std::as_const(layer).parameters(), static_cast<std::size_t>(weights.nbytes()));
+  py::dict state;
+  state["config"] = recurrent_config_object(layer.config());
+  state["weights"] = weights;
+  state["attributes"] = attributes_of(instance);
+  return state;
+}
+
+std::pair<std::unique_ptr<RecurrentObject>, py::dict> restore_state(const py::dict& state) {
+  const py::dict fields = to_dict(state_entry(state, "config"), "config");
+  auto self = build(to_recurrent_config(fields, "config"));
+  Recurrent& layer = self->layer;
+  const py::array weights =
+      to_array(state_entry(state, "weights"), layer.config().dtype, {"weights"}, {layer.parameter_count()}, "(P,)");
+  std::memcpy(layer.parameters(), weights.data(), static_cast<std::size_t>(weights.nbytes()));
+  return {std::move(self), to_dict(state_entry(state, "attributes"), "attributes")};
+}
+
+std::string describe(const py::object& instance) {
+  const RecurrentConfig& config = instance.cast<RecurrentObject&>().layer.config();
+  std::string text = py::str(py::type::handle_of(instance).attr("__name__")).cast<std::string>();
+  text += "('" + config.cell + "', input_size=" + std::to_string(config.input_size) +
+          ", hidden_size=" + std::to_string(config.hidden_size);
+  if (config.num_layers != 1) text += ", num_layers=" + std::to_string(config.num_layers);
+  if (config.bidirectional) text += ", bidirectional=True";
+  if (config.dropout != 0.0) text += ", dropout=" + repr_of(py::float_(config.dropout));
+  text += std::string(", dtype='") + dtype_name(config.dtype) + "'";
+  for (const auto& [name, value] : options_object(config.cell_options)) {
+    text += ", " + name.cast<std::string>() + "=" + repr_of(value);
+  }
+  return text + ")";
+}
+
+void register_tape(py::module_& module) {
+  py::class_<TapeObject> tape(
+      module, "Tape", py::is_final(),
+      "What forward(..., training=True) saves for backward(). It keeps the layer and the input\n"
+      "alive; the input and the weights must not change before backward().");
+  tape.def_property_readonly(
+      "lengths",
+      [](const TapeObject& self) {
+        const std::vector<std::int64_t>& lengths = self.batch.lengths;
+        return py::array_t<std::int64_t>(static_cast<py::ssize_t>(lengths.size()), lengths.data());
+      },
+      "Steps of each recorded sequence: (N,) int64, a copy.");
+  tape.def("__repr__", [](const TapeObject& self) {
+    return "<Tape of " + std::to_string(self.batch.count()) + " sequences by " +
+           py::repr(self.owner).cast<std::string>() + ">";
+  });
+  refuse_pickling(tape, "it belongs to one Recurrent of this process");
+
+  py::class_<GradientsObject> gradients(module, "Gradients", py::is_final(), "What backward() returns.");
+  gradients.def_readonly("x", &GradientsObject::x,
+                         "Gradient of x, in the form that x had: (N, T, I), or a list of (T_i, I).");
+  gradients.def_readonly("state", &GradientsObject::state, "Gradient of the initial state: name -> (L*D, N, H).");
+  gradients.def_readonly("parameters", &GradientsObject::parameters,
+                         "Gradient of each parameter, by name: views of one flat array (their .base).");
+  gradients.def("__repr__", [](const GradientsObject& self) {
+    return "<Gradients: x, state " + repr_of(py::tuple(self.state.attr("keys")())) + ", parameters " +
+           py::repr(py::tuple(self.parameters.attr("keys")())).cast<std::string>() + ">";
+  });
+  refuse_pickling(gradients, "pickle its x, state and parameters");
+}
+
+}  // namespace
+
+TapeObject::~TapeObject() {
+  if (tape) owner.cast<RecurrentObject&>().spare = std::move(tape);
+}
+
+void register_recurrent(py::module_& module) {
+  register_tape(module);
+
+  py::class_<RecurrentObject> type(
+      module, "Recurrent",
+      R"(Recurrent(cell='lstm', input_size, hidden_size, num_layers=1, bidirectional=False, dropout=0.0, dtype='float32', seed=0, n_threads=None, **cell_options)
+
+A stack of recurrent layers: forward, backpropagation through time, and single steps. Batch first.
+
+Shape letters: T time steps, N sequences, I input features, H hidden units, L layers, D directions (1 or 2).
+All methods may run at once from several threads; they release the GIL.
+
+Parameters
+----------
+cell : str
+    A name in lstmcore.cells().
+input_size, hidden_size : int
+    I and H; required.
+num_layers : int
+    L; each layer reads the outputs of the one before.
+bidirectional : bool
+    Adds a reverse direction to every layer; outputs of both are concatenated, forward first.
+dropout : float in [0, 1)
+    On the outputs of every layer but the last, in forward(..., training=True) only (Zaremba et al. 2014).
+dtype : {'float32', 'float64'}
+    Of weights, inputs, outputs and states.
+seed : int
+    Of the initial weights and of dropout.
+n_threads : int, optional
+    Upper bound; by default OMP_NUM_THREADS, else all cores. Results do not depend on it.
+**cell_options
+    Options of the cell, as lstmcore.cells() lists them.
+
+Raises
+------
+ValueError, TypeError
+    An argument out of range or of a wrong type, or an option that the cell does not have; the message names it.
+)");
+  type.def(py::init(&construct), py::arg("cell") = "lstm", py::arg("input_size") = py::none(),
+           py::arg("hidden_size") = py::none(), py::arg("num_layers") = 1, py::arg("bidirectional") = false,
+           py::arg("dropout") = 0.0, py::arg("dtype") = "float32", py::arg("seed") = 0,
+           py::arg("n_threads") = py::none());
+
+  const auto property = [&type](const char* name, auto getter, const char* doc) {
+    type.def_property_readonly(
+        name, [getter](const RecurrentObject& self) { return getter(self.layer.config()); }, doc);
+  };
+  property("cell", [](const RecurrentConfig& c) { return c.cell; }, "Name of the cell.");
+  property("input_size", [](const RecurrentConfig& c) { return c.input_size; }, "I.");
+  property("hidden_size", [](const RecurrentConfig& c) { return c.hidden_size; }, "H.");
+  property("num_layers", [](const RecurrentConfig& c) { return c.num_layers; }, "L.");
+  property("bidirectional", [](const RecurrentConfig& c) { return c.bidirectional; }, "Whether D is 2.");
+  property("dropout", [](const RecurrentConfig& c) { return c.dropout; }, "Probability, between layers.");
+  property("dtype", [](const RecurrentConfig& c) { return numpy_dtype(c.dtype); }, "Element type.");
+  property("seed", [](const RecurrentConfig& c) { return c.seed; }, "As given.");
+  property("n_threads", [](const RecurrentConfig& c) { return threads_object(c.n_threads); }, "As given.");
+  property(
+      "cell_options", [](const RecurrentConfig& c) { return options_object(c.cell_options); },
+      "Options of the cell: a new dict.");
+  type.def_property_readonly(
+      "gates", [](const RecurrentObject& self) { return text_tuple(self.layer.gates()); },
+      "Names of the gates: the order of the row blocks of W, R and b.");
+  type.def_property_readonly(
+      "states", [](const RecurrentObject& self) { return text_tuple(self.layer.states()); },
+      "Names of the states: the keys of state dicts.");
+  type.def_property_readonly(
+      "parameters",
+      [](RecurrentObject& self) {
+        return tensor_views(self.layer.tensors(), self.names, self.layer.parameters(), self.layer.config().dtype,
+                            self_of(self));
+      },
+      R"(Name -> writable view of the live weights: W_l0 (G*H, I), R_l0 (G*H, H), b_l0 (G*H,), then _l0_reverse, _l1 …
+
+The dict is new each time: write into the arrays (parameters["b_l0"][:] = 0), not into the dict. The views stay valid as
+long as they exist. Writing while another thread runs this layer gives that run some old and some new weights.)");
+
+  type.def("forward", &forward, py::arg("x"), py::arg("state") = py::none(), py::arg("lengths") = py::none(),
+           py::arg("training") = false,
+           R"(forward(self, x, state=None, lengths=None, training=False)
+--
+
+Runs N sequences.
+
+Parameters
+----------
+x : ndarray (N, T, I), or list or tuple of ndarrays (T_i, I)
+    Real numbers; converted to dtype where they have another. NaN and inf are not looked for.
+state : dict of ndarrays (L*D, N, H), optional
+    Initial state, with exactly the keys in states; zeros by default. Row l*D + d is layer l, direction d.
+lengths : (N,) integers, optional
+    Steps in use of each sequence, 1 … T. All of them by default.
+training : bool
+    Applies dropout, and records a tape for backward().
+
+Returns
+-------
+y : ndarray (N, T, D*H), or list of ndarrays (T_i, D*H) where x was a list
+    Outputs of the last layer; zero past each sequence's length.
+state : dict of ndarrays (L*D, N, H)
+    Final state: after the last real step of each sequence (reverse direction: after the first).
+tape : Tape
+    With training=True only.
+
+Raises
+------
+ValueError
+    Shapes, lengths or state keys that do not fit.
+TypeError
+    An argument that is not numeric (complex, object, str), or a masked array.
+)");
+  type.def("backward", &backward, py::arg("tape"), py::arg("dy"), py::arg("dstate") = py::none(),
+           R"(backward(self, tape, dy, dstate=None)
+--
+
+Gradients of a scalar loss after forward(..., training=True), by backpropagation through time (Werbos 1990).
+
+Parameters
+----------
+tape : Tape
+    Of this layer, with weights and input unchanged since.
+dy : ndarray (N, T, D*H), or list of ndarrays (T_i, D*H) where x was a list, or None
+    Gradient of y; None for zeros. Values past a sequence's length are ignored.
+dstate : dict of ndarrays (L*D, N, H), optional
+    Gradient of the final state; zeros by default.
+
+Returns
+-------
+Gradients
+    x, state and parameters; exactly zero past each sequence's length.
+
+Raises
+------
+ValueError
+    A tape of another layer, or shapes that do not fit.
+RuntimeError
+    The tape is in use by another thread.
+)");
+  type.def("step", &step, py::arg("x"), py::arg("state") = py::none(),
+           R"(step(self, x, state=None)
+--
+
+One step of N streams; equals forward() over the same steps.
+
+Parameters
+----------
+x : ndarray (N, I)
+state : dict of ndarrays (L, N, H), optional
+    Not modified; zeros by default.
+
+Returns
+-------
+y : ndarray (N, H)
+state : dict of ndarrays (L, N, H)
+    New arrays: what the next step takes.
+
+Raises
+------
+ValueError
+    Shapes or keys that do not fit; a bidirectional layer.
+)");
+  type.def(
+      "init_state",
+      [](const RecurrentObject& self, py::handle count) { return zero_states(self, to_integer(count, "N", 1)).value; },
+      py::arg("N"),
+      R"(init_state(self, N)
+--
+
+The state at the start of N sequences: zeros, dict of ndarrays (L*D, N, H).
+)");
+  type.def("__repr__", &describe);
+  type.def(py::pickle(&save_state, &restore_state));
+}
+
+}  // namespace lstmcore::bindings

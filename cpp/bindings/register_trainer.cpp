@@ -1,0 +1,405 @@
+// Trainer: optimiser steps and epochs, interruptible by Ctrl-C.
+#include "objects.hpp"
+#include "register.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <utility>
+#include <variant>
+
+namespace lstmcore::bindings {
+namespace {
+
+constexpr const char* kModel = "Model";
+
+// ---- options
+
+template <class Enum>
+struct Choice {
+  Enum TrainerConfig::* member;
+  std::vector<std::pair<const char*, Enum>> values;
+};
+
+struct Threads {};
+struct Seed {};
+
+using Member = std::variant<double TrainerConfig::*, std::int64_t TrainerConfig::*, bool TrainerConfig::*, Threads,
+                            Seed, Choice<Loss>, Choice<Solver>, Choice<Schedule>>;
+
+struct Option {
+  const char* name;
+  Member member;
+};
+
+const std::vector<Option>& trainer_options() {
+  using C = TrainerConfig;
+  static const std::vector<Option> options{
+      {"loss", Choice<Loss>{&C::loss,
+                            {{"cross_entropy", Loss::cross_entropy},
+                             {"squared", Loss::squared},
+                             {"absolute", Loss::absolute},
+                             {"huber", Loss::huber}}}},
+      {"huber_delta", &C::huber_delta},
+      {"solver",
+       Choice<Solver>{
+           &C::solver,
+           {{"sgd", Solver::sgd}, {"rmsprop", Solver::rmsprop}, {"adam", Solver::adam}, {"adamw", Solver::adamw}}}},
+      {"learning_rate", &C::learning_rate},
+      {"momentum", &C::momentum},
+      {"nesterov", &C::nesterov},
+      {"beta_1", &C::beta_1},
+      {"beta_2", &C::beta_2},
+      {"epsilon", &C::epsilon},
+      {"rho", &C::rho},
+      {"alpha", &C::alpha},
+      {"schedule", Choice<Schedule>{&C::schedule,
+                                    {{"constant", Schedule::constant},
+                                     {"step", Schedule::step},
+                                     {"cosine", Schedule::cosine},
+                                     {"plateau", Schedule::plateau}}}},
+      {"epochs", &C::epochs},
+      {"schedule_factor", &C::schedule_factor},
+      {"schedule_every", &C::schedule_every},
+      {"tolerance", &C::tolerance},
+      {"clip_norm", &C::clip_norm},
+      {"clip_value", &C::clip_value},
+      {"batch_size", &C::batch_size},
+      {"shuffle", &C::shuffle},
+      {"seed", Seed{}},
+      {"n_threads", Threads{}},
+  };
+  return options;
+}
+
+struct Assign {
+  TrainerConfig& config;
+  py::handle value;
+  std::string name;
+
+  void operator()(double TrainerConfig::* member) const { config.*member = to_number(value, name); }
+  void operator()(std::int64_t TrainerConfig::* member) const { config.*member = to_integer(value, name); }
+  void operator()(bool TrainerConfig::* member) const { config.*member = to_bool(value, name); }
+  void operator()(Threads) const { config.n_threads = to_threads(value, name); }
+  void operator()(Seed) const { config.seed = to_seed(value, name); }
+  template <class Enum>
+  void operator()(const Choice<Enum>& choice) const {
+    const std::string text = to_text(value, name);
+    std::string allowed;
+    for (const auto& [known, enumerator] : choice.values) {
+      if (text == known) {
+        config.*(choice.member) = enumerator;
+        return;
+      }
+      allowed += (allowed.empty() ? "'" : ", '") + std::string(known) + "'";
+    }
+    throw py::value_error(name + ": expected one of " + allowed + ", got '" + text + "'");
+  }
+};
+
+TrainerConfig to_trainer_config(py::handle value) {
+  TrainerConfig config;
+  for (const auto& item : to_dict(value, "options")) {
+    const std::string key = to_text(item.first, "options key");
+    const auto& options = trainer_options();
+    const auto found = std::find_if(options.begin(), options.end(), [&](const Option& o) { return key == o.name; });
+    if (found == options.end()) {
+      std::string known;
+      for (const Option& option : options) known += (known.empty() ? "" : ", ") + std::string(option.name);
+      throw py::value_error("options: unknown key '" + key + "'; known are " + known);
+    }
+    std::visit(Assign{config, item.second, key}, found->member);
+  }
+  return config;
+}
+
+// ---- targets
+
+struct TargetArrays {
+  py::object y;
+  py::object weights;
+  Targets view;
+};
+
+py::array read_labels(py::handle y, std::int64_t count, std::int64_t outputs) {
+  const py::array given = read_numbers(y, {"y"}, "integer class indices");
+  const char kind = given.dtype().kind();
+  if (kind != 'i' && kind != 'u' && kind != 'b') {
+    throw py::type_error("y: expected integer class indices for the loss cross_entropy, got dtype " +
+                         py::str(given.dtype()).cast<std::string>());
+  }
+  if (given.ndim() != 1 || given.shape(0) != count) {
+    throw py::value_error("y: expected one class index for each sequence, shape " + shape_text({count}) + ", got " +
+                          shape_text(given));
+  }
+  const py::array_t<std::int64_t, py::array::c_style | py::array::forcecast> wide(given);
+  py::array_t<std::int32_t> labels(count);
+  for (py::ssize_t n = 0; n < count; ++n) {
+    const std::int64_t label = wide.data()[n];
+    if (label < 0 || label >= outputs) {
+      throw py::value_error("y[" + std::to_string(n) + "]: class index " + std::to_string(label) + " is outside 0 … " +
+                            std::to_string(outputs - 1) + ": the model has " + std::to_string(outputs) + " outputs");
+    }
+    labels.mutable_data()[n] = static_cast<std::int32_t>(label);
+  }
+  return labels;
+}
+
+void check_finite(const py::array& array, const char* name) {
+  const auto* first = static_cast<const double*>(array.data());
+  const auto* last = first + array.size();
+  const auto* found = std::find_if(first, last, [](double value) { return !std::isfinite(value); });
+  if (found == last) return;
+  const std::string value = std::isnan(*found) ? "NaN" : "inf";
+  throw py::value_error(std::string(name) + ": " + value + " in row " +
+                        std::to_string((found - first) / std::max<py::ssize_t>(array.size() / array.shape(0), 1)) +
+                        "; every value must be finite");
+}
+
+py::array read_weights(py::handle weights, std::int64_t count) {
+  py::array array = to_array(weights, Dtype::float64, {"weights"}, {count}, "(N,)");
+  check_finite(array, "weights");
+  const auto* first = static_cast<const double*>(array.data());
+  double sum = 0.0;
+  for (std::int64_t n = 0; n < count; ++n) {
+    if (first[n] < 0.0) {
+      throw py::value_error("weights[" + std::to_string(n) + "]: expected 0 or more, got " +
+                            repr_of(py::float_(first[n])));
+    }
+    sum += first[n];
+  }
+  if (sum == 0.0) throw py::value_error("weights: all are zero; at least one sequence must count");
+  return array;
+}
+
+const Batch& read_sequences(const TrainerObject& self, py::handle x) {
+  if (!py::isinstance<Batch>(x)) throw py::type_error("x: expected a Sequences, got " + type_of(x));
+  const auto& batch = x.cast<const Batch&>();
+  const RecurrentConfig& config = self.model.recurrent();
+  if (batch.dtype != config.dtype) {
+    throw py::type_error(std::string("x: Sequences of ") + dtype_name(batch.dtype) + ", but the model is " +
+                         dtype_name(config.dtype) + "; build it with dtype='" + dtype_name(config.dtype) + "'");
+  }
+  if (batch.features != config.input_size) {
+    throw py::value_error("x: expected " + std::to_string(config.input_size) + " features, got " +
+                          std::to_string(batch.features) + ": input_size is " + std::to_string(config.input_size));
+  }
+  return batch;
+}
+
+TargetArrays read_targets(const TrainerObject& self, py::handle y, py::handle weights, std::int64_t count) {
+  TargetArrays result;
+  const std::int64_t outputs = self.model.model.config().outputs;
+  if (self.loss == Loss::cross_entropy) {
+    const py::array labels = read_labels(y, count, outputs);
+    result.view.labels = static_cast<const std::int32_t*>(labels.data());
+    result.y = labels;
+  } else {
+    const py::array values = to_array(y, Dtype::float64, {"y"}, {count, outputs}, "(N, K)");
+    check_finite(values, "y");
+    result.view.values = static_cast<const double*>(values.data());
+    result.y = values;
+  }
+  if (!weights.is_none()) {
+    const py::array values = read_weights(weights, count);
+    result.view.weights = static_cast<const double*>(values.data());
+    result.weights = values;
+  }
+  return result;
+}
+
+// ---- work that Ctrl-C stops
+
+/// Lets Python's signal handlers run now and then. What they raise, KeyboardInterrupt as a rule, is kept until the C++
+/// loop has come to its orderly end. Only the main thread's calls ever see a signal: Python's own rule.
+class Interrupts {
+ public:
+  Cancel callback() {
+    return [this] {
+      const py::gil_scoped_acquire acquire;
+      if (PyErr_CheckSignals() == 0) return false;
+      raised_.emplace();
+      return true;
+    };
+  }
+
+  /// Needs the GIL.
+  void rethrow() {
+    if (!raised_) return;
+    py::error_already_set error = std::move(*raised_);
+    raised_.reset();
+    throw error;
+  }
+
+ private:
+  std::optional<py::error_already_set> raised_;
+};
+
+template <class Work>
+auto interruptible(TrainerObject& self, const Work& work) {
+  Interrupts interrupts;
+  const Exclusive use(self.model.usage, kModel);
+  const auto run = [&] {
+    const ReleaseGil release;
+    return work(interrupts.callback());
+  };
+  try {
+    auto result = run();
+    interrupts.rethrow();
+    return result;
+  } catch (const Interrupted&) {
+    interrupts.rethrow();
+    throw;
+  }
+}
+
+std::unique_ptr<TrainerObject> construct(py::handle model, py::handle options) {
+  if (!py::isinstance<ModelObject>(model)) throw py::type_error("model: expected a Model, got " + type_of(model));
+  auto& target = model.cast<ModelObject&>();
+  const TrainerConfig config = to_trainer_config(options);
+  const Exclusive use(target.usage, kModel);
+  return std::make_unique<TrainerObject>(py::reinterpret_borrow<py::object>(model), target, config);
+}
+
+py::dict run_epoch(TrainerObject& self, py::handle x, py::handle y, py::handle weights) {
+  const Batch& batch = read_sequences(self, x);
+  const TargetArrays targets = read_targets(self, y, weights, batch.count());
+  const EpochResult epoch = interruptible(
+      self, [&](const Cancel& cancel) { return self.trainer.run_epoch(batch.view(), targets.view, cancel); });
+  py::dict result;
+  result["loss"] = epoch.loss;
+  result["learning_rate"] = epoch.learning_rate;
+  result["sequences"] = epoch.sequences;
+  result["interrupted"] = epoch.interrupted;
+  return result;
+}
+
+double step(TrainerObject& self, py::handle x, py::handle y, py::handle weights) {
+  const Batch& batch = read_sequences(self, x);
+  const TargetArrays targets = read_targets(self, y, weights, batch.count());
+  return interruptible(self,
+                       [&](const Cancel& cancel) { return self.trainer.step(batch.view(), targets.view, cancel); });
+}
+
+double evaluate(TrainerObject& self, py::handle x, py::handle y, py::handle weights) {
+  const Batch& batch = read_sequences(self, x);
+  const TargetArrays targets = read_targets(self, y, weights, batch.count());
+  // Alone, although nothing of the model changes: the trainer's working memory is used.
+  const Exclusive use(self.model.usage, kModel);
+  const ReleaseGil release;
+  return self.trainer.evaluate(batch.view(), targets.view);
+}
+
+py::tuple gradient(TrainerObject& self, py::handle x, py::handle y, py::handle weights) {
+  const Batch& batch = read_sequences(self, x);
+  const TargetArrays targets = read_targets(self, y, weights, batch.count());
+  const Model& model = self.model.model;
+  py::array flat = new_array(self.model.dtype(), {model.parameter_count()});
+  void* data = flat.mutable_data();
+  const double loss = interruptible(
+      self, [&](const Cancel& cancel) { return self.trainer.gradient(batch.view(), targets.view, data, cancel); });
+  return py::make_tuple(loss, tensor_views(model.tensors(), self.model.names, data, self.model.dtype(), flat));
+}
+
+void report(TrainerObject& self, py::handle monitored) {
+  const double value = to_number(monitored, "monitored");
+  if (std::isnan(value)) throw py::value_error("monitored: NaN is neither progress nor its absence");
+  const Exclusive use(self.model.usage, kModel);
+  self.trainer.report(value);
+}
+
+}  // namespace
+
+void register_trainer(py::module_& module) {
+  py::class_<TrainerObject> type(module, "Trainer", py::is_final(),
+                                 R"(Trainer(model, options)
+--
+
+Loss, optimiser and schedule for one model, which it changes and keeps alive.
+
+Every method releases the GIL; in the main thread Ctrl-C stops within about 20 ms and one mini-batch, with the weights as
+after the last whole mini-batch, and raises KeyboardInterrupt. While a method runs, other calls on the model raise
+RuntimeError. x must be finite: Sequences are not searched for NaN.
+
+Parameters
+----------
+model : Model
+options : dict
+    loss: 'cross_entropy' (default; needs a softmax head), 'squared', 'absolute' or 'huber' (with huber_delta, 1.0);
+    solver: 'adam' (default; Kingma & Ba 2015), 'adamw' (Loshchilov & Hutter 2019), 'rmsprop' (Tieleman & Hinton 2012),
+    'sgd'; learning_rate 1e-3; momentum 0.9 and nesterov False (sgd); beta_1 0.9, beta_2 0.999 and epsilon 1e-8 (adam,
+    adamw; epsilon also rmsprop); rho 0.99 (rmsprop); alpha 0.0, L2 penalty on weights, not biases (adamw: decoupled decay);
+    schedule: 'constant' (default), 'step', 'cosine' or 'plateau', with epochs 200 (cosine), schedule_factor 0.5 and
+    schedule_every 10 (step, plateau), tolerance 1e-4 (plateau); clip_norm and clip_value, 0.0 for off (Pascanu et al. 2013);
+    batch_size 32; shuffle True; seed 0; n_threads None.
+
+Raises
+------
+ValueError, TypeError
+    An unknown key, or a value out of range or of a wrong type; the message names it.
+)");
+  type.def(py::init(&construct), py::arg("model"), py::arg("options"));
+  type.def("run_epoch", &run_epoch, py::arg("x"), py::arg("y"), py::arg("weights") = py::none(),
+           R"(run_epoch(self, x, y, weights=None)
+--
+
+One pass over the data in mini-batches.
+
+Parameters
+----------
+x : Sequences
+y : (N,) integers 0 … K-1 for cross_entropy, else (N, K) numbers in original units
+weights : (N,) numbers >= 0, optional
+    Weight of each sequence; ones by default.
+
+Returns
+-------
+dict
+    loss (weighted mean over the sequences, penalty included), learning_rate (used), sequences (seen), interrupted
+    (False: an interrupted epoch raises instead).
+
+Raises
+------
+KeyboardInterrupt
+    On Ctrl-C; the weights are those after the last whole mini-batch.
+ValueError, TypeError
+    Targets or weights that do not fit; the message names them.
+RuntimeError
+    The model is in use by another thread.
+)");
+  type.def("step", &step, py::arg("x"), py::arg("y"), py::arg("weights") = py::none(),
+           R"(step(self, x, y, weights=None)
+--
+
+One optimiser step on exactly these sequences; arguments as in run_epoch(). Returns their mean loss before the step.
+)");
+  type.def("evaluate", &evaluate, py::arg("x"), py::arg("y"), py::arg("weights") = py::none(),
+           R"(evaluate(self, x, y, weights=None)
+--
+
+Mean loss without dropout and without the penalty; nothing is updated. Arguments as in run_epoch().
+)");
+  type.def("gradient", &gradient, py::arg("x"), py::arg("y"), py::arg("weights") = py::none(),
+           R"(gradient(self, x, y, weights=None)
+--
+
+Loss and gradient of one batch, without an update; arguments as in run_epoch().
+
+Returns
+-------
+loss : float
+gradient : dict
+    name -> ndarray, as Model.parameters: views of one flat array (their .base).
+)");
+  type.def("report", &report, py::arg("monitored"),
+           R"(report(self, monitored)
+--
+
+Reports the quantity that the plateau schedule watches (lower is better), once an epoch.
+)");
+  type.def("__repr__",
+           [](const TrainerObject& self) { return "<Trainer of " + py::repr(self.owner).cast<std::string>() + ">"; });
+  refuse_pickling(type, "it holds optimiser state bound to its model; pickle the Model");
+}
+
+}  // namespace lstmcore::bindings

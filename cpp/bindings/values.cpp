@@ -1,0 +1,260 @@
+#include "values.hpp"
+
+#include "arrays.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace lstmcore::bindings {
+namespace {
+
+template <class Enum>
+struct EnumName {
+  const char* name;
+  Enum value;
+};
+
+constexpr EnumName<Pooling> kPoolings[] = {{"last", Pooling::last}, {"mean", Pooling::mean}, {"max", Pooling::max}};
+constexpr EnumName<Activation> kActivations[] = {{"identity", Activation::identity}, {"softmax", Activation::softmax}};
+
+template <class Enum, std::size_t Count>
+Enum to_enum(py::handle value, const std::string& name, const EnumName<Enum> (&entries)[Count]) {
+  const std::string text = to_text(value, name);
+  std::string allowed;
+  for (const auto& entry : entries) {
+    if (text == entry.name) return entry.value;
+    allowed += (allowed.empty() ? "'" : ", '") + std::string(entry.name) + "'";
+  }
+  throw py::value_error(name + ": expected one of " + allowed + ", got '" + text + "'");
+}
+
+template <class Enum, std::size_t Count>
+const char* enum_name(Enum value, const EnumName<Enum> (&entries)[Count]) {
+  for (const auto& entry : entries) {
+    if (entry.value == value) return entry.name;
+  }
+  throw std::logic_error("unnamed enumerator");
+}
+
+/// NumPy scalars carry a dtype; its kind tells a bool from a number.
+char numpy_kind(py::handle value) {
+  if (!py::hasattr(value, "dtype") || !py::hasattr(value, "item")) return '\0';
+  const py::object kind = py::getattr(value.attr("dtype"), "kind", py::none());
+  return py::isinstance<py::str>(kind) ? kind.cast<std::string>().front() : '\0';
+}
+
+py::object to_python_integer(py::handle value, const std::string& name) {
+  const bool refused = PyBool_Check(value.ptr()) || PyFloat_Check(value.ptr()) || numpy_kind(value) == 'b';
+  PyObject* integer = refused ? nullptr : PyNumber_Index(value.ptr());
+  if (integer == nullptr) {
+    PyErr_Clear();
+    throw py::type_error(name + ": expected an integer, got " + repr_of(value) + " (" + type_of(value) + ")");
+  }
+  return py::reinterpret_steal<py::object>(integer);
+}
+
+void refuse_unknown_keys(const py::dict& fields, const std::string& name, std::initializer_list<const char*> known) {
+  for (const auto& item : fields) {
+    const std::string key = to_text(item.first, name + " key");
+    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+    std::string allowed;
+    for (const char* entry : known) allowed += (allowed.empty() ? "" : ", ") + std::string(entry);
+    throw py::value_error(name + ": unknown key '" + key + "'; known are " + allowed);
+  }
+}
+
+}  // namespace
+
+std::string repr_of(py::handle value) {
+  std::string text = py::repr(value).cast<std::string>();
+  constexpr std::size_t limit = 80;
+  if (text.size() > limit) {
+    std::size_t cut = limit;
+    while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xC0U) == 0x80U) --cut;  // not inside a UTF-8 character
+    text = text.substr(0, cut) + "…";
+  }
+  return text;
+}
+
+std::string type_of(py::handle value) {
+  const py::handle type = py::type::handle_of(value);
+  const auto module = py::getattr(type, "__module__", py::str("builtins")).cast<std::string>();
+  const auto name = type.attr("__qualname__").cast<std::string>();
+  return module == "builtins" ? name : module + "." + name;
+}
+
+std::int64_t to_integer(py::handle value, const std::string& name, std::int64_t low, std::int64_t high) {
+  const py::object integer = to_python_integer(value, name);
+  int overflow = 0;
+  const std::int64_t result = PyLong_AsLongLongAndOverflow(integer.ptr(), &overflow);
+  if (overflow != 0 || result < low || result > high) {
+    std::string expected;
+    if (low == std::numeric_limits<std::int64_t>::min()) {
+      expected = "of 64 bits";
+    } else if (high == std::numeric_limits<std::int64_t>::max()) {
+      expected = "of at least " + std::to_string(low);
+    } else {
+      expected = "from " + std::to_string(low) + " to " + std::to_string(high);
+    }
+    throw py::value_error(name + ": expected an integer " + expected + ", got " + repr_of(integer));
+  }
+  return result;
+}
+
+std::uint64_t to_seed(py::handle value, const std::string& name) {
+  const py::object integer = to_python_integer(value, name);
+  const std::uint64_t result = PyLong_AsUnsignedLongLong(integer.ptr());
+  if (PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    throw py::value_error(name + ": expected an integer from 0 to 2**64 - 1, got " + repr_of(integer));
+  }
+  return result;
+}
+
+int to_threads(py::handle value, const std::string& name) {
+  if (value.is_none()) return 0;
+  return static_cast<int>(to_integer(value, name, 1, std::numeric_limits<int>::max()));
+}
+
+double to_number(py::handle value, const std::string& name) {
+  const bool refused = PyBool_Check(value.ptr()) || numpy_kind(value) == 'b' || py::isinstance<py::str>(value);
+  if (!refused) {
+    const double result = PyFloat_AsDouble(value.ptr());
+    if (PyErr_Occurred() == nullptr) return result;
+    PyErr_Clear();
+  }
+  throw py::type_error(name + ": expected a number, got " + repr_of(value) + " (" + type_of(value) + ")");
+}
+
+bool to_bool(py::handle value, const std::string& name) {
+  if (PyBool_Check(value.ptr())) return value.is(py::handle(Py_True));
+  if (numpy_kind(value) == 'b' && !py::isinstance<py::array>(value)) return value.attr("item")().cast<bool>();
+  throw py::type_error(name + ": expected True or False, got " + repr_of(value) + " (" + type_of(value) + ")");
+}
+
+std::string to_text(py::handle value, const std::string& name) {
+  if (!py::isinstance<py::str>(value)) {
+    throw py::type_error(name + ": expected a str, got " + repr_of(value) + " (" + type_of(value) + ")");
+  }
+  return value.cast<std::string>();
+}
+
+std::string to_path(py::handle value, const std::string& name) {
+  PyObject* bytes = nullptr;
+  if (PyUnicode_FSConverter(value.ptr(), &bytes) == 0) {
+    py::error_already_set error;
+    if (!error.matches(PyExc_TypeError)) throw error;  // e.g. ValueError: embedded null byte
+    throw py::type_error(name + ": expected a path (str or os.PathLike), got " + type_of(value));
+  }
+  return py::reinterpret_steal<py::bytes>(bytes).cast<std::string>();
+}
+
+py::dict to_dict(py::handle value, const std::string& name) {
+  if (!py::isinstance<py::dict>(value)) throw py::type_error(name + ": expected a dict, got " + type_of(value));
+  return py::reinterpret_borrow<py::dict>(value);
+}
+
+py::object threads_object(int n_threads) {
+  if (n_threads == 0) return py::none();
+  return py::int_(n_threads);
+}
+
+py::tuple text_tuple(const std::vector<std::string>& texts) {
+  py::tuple result(texts.size());
+  for (std::size_t i = 0; i < texts.size(); ++i) result[i] = py::str(texts[i]);
+  return result;
+}
+
+Options to_options(py::handle value, const std::string& name) {
+  Options options;
+  for (const auto& item : to_dict(value, name)) {
+    const std::string key = to_text(item.first, name + " key");
+    const std::string full_name = name + "['" + key + "']";
+    const py::handle option = item.second;
+    const char kind = numpy_kind(option);
+    if (PyBool_Check(option.ptr()) || kind == 'b') {
+      options[key] = to_bool(option, full_name);
+    } else if (py::isinstance<py::str>(option)) {
+      options[key] = option.cast<std::string>();
+    } else if (PyLong_Check(option.ptr()) || kind == 'i' || kind == 'u') {
+      options[key] = to_integer(option, full_name);
+    } else if (PyFloat_Check(option.ptr()) || kind == 'f') {
+      options[key] = to_number(option, full_name);
+    } else {
+      throw py::type_error(full_name + ": expected a bool, int, float or str, got " + type_of(option));
+    }
+  }
+  return options;
+}
+
+py::dict options_object(const Options& options) {
+  py::dict result;
+  for (const auto& [key, option] : options) {
+    result[py::str(key)] = std::visit([](const auto& value) -> py::object { return py::cast(value); }, option);
+  }
+  return result;
+}
+
+RecurrentConfig to_recurrent_config(const py::dict& fields, const std::string& name) {
+  refuse_unknown_keys(fields, name,
+                      {"cell", "input_size", "hidden_size", "num_layers", "bidirectional", "dropout", "dtype", "seed",
+                       "n_threads", "cell_options"});
+  const auto field = [&](const char* key) -> py::object {
+    return fields.contains(key) ? py::object(fields[key]) : py::object();
+  };
+  const auto required = [&](const char* key) {
+    py::object value = field(key);
+    if (!value || value.is_none()) throw py::type_error(name + ": missing required argument '" + key + "'");
+    return value;
+  };
+  RecurrentConfig config;
+  if (const py::object value = field("cell")) config.cell = to_text(value, "cell");
+  config.input_size = to_integer(required("input_size"), "input_size", 1);
+  config.hidden_size = to_integer(required("hidden_size"), "hidden_size", 1);
+  if (const py::object value = field("num_layers")) config.num_layers = to_integer(value, "num_layers", 1);
+  if (const py::object value = field("bidirectional")) config.bidirectional = to_bool(value, "bidirectional");
+  if (const py::object value = field("dropout")) config.dropout = to_number(value, "dropout");
+  if (const py::object value = field("dtype")) config.dtype = to_dtype(value, "dtype");
+  if (const py::object value = field("seed")) config.seed = to_seed(value, "seed");
+  if (const py::object value = field("n_threads")) config.n_threads = to_threads(value, "n_threads");
+  if (const py::object value = field("cell_options")) config.cell_options = to_options(value, "cell_options");
+  return config;
+}
+
+py::dict recurrent_config_object(const RecurrentConfig& config) {
+  py::dict result;
+  result["cell"] = config.cell;
+  result["input_size"] = config.input_size;
+  result["hidden_size"] = config.hidden_size;
+  result["num_layers"] = config.num_layers;
+  result["bidirectional"] = config.bidirectional;
+  result["dropout"] = config.dropout;
+  result["dtype"] = dtype_name(config.dtype);
+  result["seed"] = config.seed;
+  result["n_threads"] = threads_object(config.n_threads);
+  result["cell_options"] = options_object(config.cell_options);
+  return result;
+}
+
+ModelConfig to_model_config(py::handle value) {
+  const py::dict fields = to_dict(value, "config");
+  refuse_unknown_keys(fields, "config", {"recurrent", "pooling", "activation", "outputs"});
+  if (!fields.contains("recurrent")) throw py::value_error("config: missing key 'recurrent'");
+  ModelConfig config;
+  config.recurrent = to_recurrent_config(to_dict(fields["recurrent"], "config['recurrent']"), "config['recurrent']");
+  if (fields.contains("pooling")) config.pooling = to_enum(fields["pooling"], "pooling", kPoolings);
+  if (fields.contains("activation")) config.activation = to_enum(fields["activation"], "activation", kActivations);
+  if (fields.contains("outputs")) config.outputs = to_integer(fields["outputs"], "outputs", 1);
+  return config;
+}
+
+py::dict model_config_object(const ModelConfig& config) {
+  py::dict result;
+  result["recurrent"] = recurrent_config_object(config.recurrent);
+  result["pooling"] = enum_name(config.pooling, kPoolings);
+  result["activation"] = enum_name(config.activation, kActivations);
+  result["outputs"] = config.outputs;
+  return result;
+}
+
+}  // namespace lstmcore::bindings

@@ -1,0 +1,7 @@
+// Everything public in one include.
+#pragma once
+
+#include <lstmcore/build_info.hpp>
+#include <lstmcore/model.hpp>
+#include <lstmcore/recurrent.hpp>
+#include <lstmcore/trainer.hpp>

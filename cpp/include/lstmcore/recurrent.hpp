@@ -1,0 +1,100 @@
+// A stack of recurrent layers: forward, backpropagation through time, and streaming steps.
+#pragma once
+
+#include <lstmcore/types.hpp>
+
+#include <memory>
+
+namespace lstmcore {
+
+namespace engine {
+class RecurrentEngine;
+class TapeEngine;
+}  // namespace engine
+
+struct RecurrentConfig {
+  std::string cell = "lstm";
+  std::int64_t input_size = 0;   ///< I ≥ 1
+  std::int64_t hidden_size = 0;  ///< H ≥ 1
+  std::int64_t num_layers = 1;   ///< L ≥ 1
+  bool bidirectional = false;    ///< D = 2; outputs of both directions concatenated
+  double dropout = 0.0;          ///< on the outputs of every layer but the last, in [0, 1); training only
+  Dtype dtype = Dtype::float32;
+  std::uint64_t seed = 0;  ///< of the initial weights and of dropout
+  int n_threads = 0;       ///< upper bound; 0: OMP_NUM_THREADS, else all cores
+  Options cell_options;    ///< e.g. {"nonlinearity", "relu"} for elman
+};
+
+/// What a forward pass in training saves for `backward`. Movable; reusable for later passes.
+class LSTMCORE_API Tape {
+ public:
+  Tape() noexcept;
+  ~Tape();
+  Tape(Tape&&) noexcept;
+  Tape& operator=(Tape&&) noexcept;
+  explicit operator bool() const noexcept { return impl_ != nullptr; }
+  std::int64_t sequences() const noexcept;                ///< N of the recorded pass
+  const std::vector<std::int64_t>& lengths() const;       ///< length of each recorded sequence
+
+ private:
+  friend class Recurrent;
+  std::unique_ptr<engine::TapeEngine> impl_;
+  const engine::RecurrentEngine* owner_ = nullptr;  ///< who recorded
+};
+
+/// L layers × D directions of one cell. Weights live in one flat buffer that the caller may read and write between calls.
+/// All methods taking `const` may run at once from several threads.
+class LSTMCORE_API Recurrent {
+ public:
+  /// Throws std::invalid_argument naming the field, the value found and what is allowed.
+  explicit Recurrent(const RecurrentConfig& config);
+  ~Recurrent();
+  Recurrent(Recurrent&&) noexcept;
+  Recurrent& operator=(Recurrent&&) noexcept;
+
+  const RecurrentConfig& config() const noexcept;
+  std::int64_t directions() const noexcept { return config().bidirectional ? 2 : 1; }
+  const std::vector<std::string>& gates() const noexcept;   ///< row order of W, R and b
+  const std::vector<std::string>& states() const noexcept;  ///< e.g. {"h", "c"}
+
+  /// The tensors inside parameters(): "W_l0" [G·H, I], "R_l0" [G·H, H], "b_l0" [G·H], then "…_l0_reverse", "W_l1", …
+  const std::vector<TensorInfo>& tensors() const noexcept;
+  std::int64_t parameter_count() const noexcept;
+  void* parameters() noexcept;
+  const void* parameters() const noexcept;
+
+  /// Runs N sequences.
+  /// initial: one pointer per state, each [L·D, N, H]; nullptr: zeros. final_state: the same shapes, or nullptr.
+  /// y[n]: lengths[n] × (D·H) elements are written; nullptr: outputs are not wanted.
+  /// tape: records for backward and applies dropout; nullptr: inference.
+  void forward(const Sequences& x, const void* const* initial, void* const* y, void* const* final_state,
+               Tape* tape = nullptr) const;
+
+  /// Gradients of a scalar loss after forward(…, &tape); weights must not have changed in between.
+  /// dy[n]: lengths[n] × (D·H), or dy == nullptr for zeros. d_final: gradient of the final states, or nullptr.
+  /// dx[n]: written, or dx == nullptr. d_initial: written, or nullptr. gradient: parameter_count() elements, overwritten.
+  void backward(Tape& tape, const void* const* dy, const void* const* d_final, void* const* dx, void* const* d_initial,
+                void* gradient) const;
+
+  /// One step of N sequences; states are updated in place. Needs D = 1.
+  /// x: [N, I], y: [N, H] (output of the last layer). Equals forward() over the same steps to the last bit.
+  void step(const void* x, std::int64_t count, void* const* state, void* y) const;
+
+ private:
+  friend class Model;
+  std::unique_ptr<engine::RecurrentEngine> impl_;
+};
+
+/// One cell of the registry.
+struct CellInfo {
+  std::string name;
+  std::vector<std::string> gates;
+  std::vector<std::string> states;
+  std::map<std::string, std::vector<std::string>> options;  ///< option → allowed values, the default first
+  std::string source;                                       ///< author and year
+};
+
+/// Every cell, in registry order.
+LSTMCORE_API const std::vector<CellInfo>& cells();
+
+}  // namespace lstmcore

@@ -1,0 +1,85 @@
+// Training: losses, optimisers, schedules, and the loop over mini-batches.
+#pragma once
+
+#include <lstmcore/model.hpp>
+
+#include <functional>
+
+namespace lstmcore {
+
+enum class Loss { cross_entropy, squared, absolute, huber };
+enum class Solver { sgd, rmsprop, adam, adamw };
+enum class Schedule { constant, step, cosine, plateau };
+
+struct TrainerConfig {
+  Loss loss = Loss::cross_entropy;
+  double huber_delta = 1.0;
+  Solver solver = Solver::adam;
+  double learning_rate = 1e-3;
+  double momentum = 0.9;  ///< sgd
+  bool nesterov = false;  ///< sgd
+  double beta_1 = 0.9, beta_2 = 0.999, epsilon = 1e-8;  ///< adam, adamw
+  double rho = 0.99;                                    ///< rmsprop
+  double alpha = 0.0;  ///< L2 penalty on weights, not biases (½·α·‖w‖² added to the loss); adamw: decoupled decay
+  Schedule schedule = Schedule::constant;
+  std::int64_t epochs = 200;          ///< horizon of the cosine schedule
+  double schedule_factor = 0.5;       ///< step and plateau: the rate is multiplied by this
+  std::int64_t schedule_every = 10;   ///< step: each so many epochs; plateau: after so many epochs without progress
+  double tolerance = 1e-4;            ///< plateau: what counts as progress
+  double clip_norm = 0.0;             ///< global norm of the gradient; 0: off
+  double clip_value = 0.0;            ///< every element; 0: off
+  std::int64_t batch_size = 32;
+  bool shuffle = true;  ///< length-bucketed
+  std::uint64_t seed = 0;
+  int n_threads = 0;
+};
+
+/// Targets of N sequences. Exactly one of labels and values is set.
+struct Targets {
+  const std::int32_t* labels = nullptr;  ///< [N] class index in 0 … K−1, for cross_entropy
+  const double* values = nullptr;        ///< [N, K], for the other losses, before output scaling
+  const double* weights = nullptr;       ///< [N] sample weight (class weight multiplied in), or nullptr for ones
+};
+
+struct EpochResult {
+  double loss = 0.0;           ///< weighted mean over the sequences seen, penalty included
+  double learning_rate = 0.0;  ///< used in this epoch
+  std::int64_t sequences = 0;  ///< seen
+  bool interrupted = false;    ///< cancel returned true
+};
+
+/// Polled about every 20 ms from the calling thread; true stops the work.
+using Cancel = std::function<bool()>;
+
+class LSTMCORE_API Trainer {
+ public:
+  /// The model must outlive the trainer.
+  Trainer(Model& model, const TrainerConfig& config);
+  ~Trainer();
+  Trainer(Trainer&&) noexcept;
+  Trainer& operator=(Trainer&&) noexcept;
+
+  const TrainerConfig& config() const noexcept;
+
+  /// One optimiser step on exactly these sequences; returns their mean loss before the step. Throws Interrupted.
+  double step(const Sequences& x, const Targets& y, const Cancel& cancel = nullptr);
+
+  /// One pass over the data in mini-batches. When interrupted the result says so and the weights are
+  /// those after the last whole mini-batch.
+  EpochResult run_epoch(const Sequences& x, const Targets& y, const Cancel& cancel = nullptr);
+
+  /// Mean loss without dropout, penalty not included.
+  double evaluate(const Sequences& x, const Targets& y) const;
+
+  /// Reports the quantity that the plateau schedule watches (lower is better).
+  void report(double monitored);
+
+  /// Loss and gradient of one batch without an update; gradient: parameter_count() elements.
+  double gradient(const Sequences& x, const Targets& y, void* gradient, const Cancel& cancel = nullptr);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace lstmcore

@@ -1,0 +1,174 @@
+#include "api/checks.hpp"
+
+#include "engine/engine.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace lstmcore::checks {
+
+namespace {
+
+std::string join(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+std::string text_of(double value) {
+  std::string text = std::to_string(value);
+  if (std::isfinite(value) && value == std::floor(value) && std::fabs(value) < 1e15) {
+    text = std::to_string(static_cast<long long>(value));
+  }
+  return text;
+}
+
+std::string text_of(const Option& option) {
+  struct Visitor {
+    std::string operator()(bool v) const { return v ? "true" : "false"; }
+    std::string operator()(std::int64_t v) const { return std::to_string(v); }
+    std::string operator()(double v) const { return text_of(v); }
+    std::string operator()(const std::string& v) const { return "'" + v + "'"; }
+  };
+  return std::visit(Visitor{}, option);
+}
+
+void expect(bool holds, const char* name, double found, const char* expected) {
+  if (!holds) fail(std::string(name) + ": expected " + expected + ", got " + text_of(found));
+}
+
+void check_size(const char* name, std::int64_t value) {
+  // 2³¹ keeps every product of sizes inside 64 bits.
+  if (value < 1 || value > (std::int64_t{1} << 31)) {
+    fail(std::string(name) + ": expected an integer from 1 to 2147483648, got " + std::to_string(value));
+  }
+}
+
+void check_threads(int n) {
+  if (n < 0) fail("n_threads: expected 0 (all cores) or more, got " + std::to_string(n));
+}
+
+void check_cell(const RecurrentConfig& config) {
+  const std::vector<CellInfo>& all = engine::current().cells();
+  const auto cell = std::find_if(all.begin(), all.end(), [&](const CellInfo& c) { return c.name == config.cell; });
+  if (cell == all.end()) {
+    std::vector<std::string> names;
+    for (const CellInfo& c : all) names.push_back(c.name);
+    fail("cell: expected one of " + join(names) + ", got '" + config.cell + "'");
+  }
+  for (const auto& [name, value] : config.cell_options) {
+    const auto option = cell->options.find(name);
+    if (option == cell->options.end()) {
+      std::vector<std::string> names;
+      for (const auto& entry : cell->options) names.push_back(entry.first);
+      fail("cell_options: cell '" + config.cell + "' has no option '" + name + "'; " +
+           (names.empty() ? "it has none" : "it has " + join(names)));
+    }
+    const auto* text = std::get_if<std::string>(&value);
+    const auto& allowed = option->second;
+    if (text == nullptr || std::find(allowed.begin(), allowed.end(), *text) == allowed.end()) {
+      fail("cell_options: " + name + " of cell '" + config.cell + "': expected one of " + join(allowed) + ", got " +
+           text_of(value));
+    }
+  }
+}
+
+/// Weights must be addressable: their number times eight bytes stays far inside 63 bits.
+void check_total(const RecurrentConfig& config) {
+  const auto h = static_cast<double>(config.hidden_size);
+  const double directions = config.bidirectional ? 2 : 1;
+  const double in = static_cast<double>(config.input_size) + h;
+  const double upper = 16.0 * directions * h * (in + static_cast<double>(config.num_layers - 1) * (directions + 1) * h);
+  if (upper > 1e15) {
+    fail("hidden_size, input_size, num_layers: " + std::to_string(config.hidden_size) + ", " +
+         std::to_string(config.input_size) + ", " + std::to_string(config.num_layers) +
+         " together need more weights than can be addressed");
+  }
+}
+
+}  // namespace
+
+void fail(const std::string& message) { throw std::invalid_argument(message); }
+
+void check(const RecurrentConfig& config) {
+  check_size("input_size", config.input_size);
+  check_size("hidden_size", config.hidden_size);
+  if (config.num_layers < 1 || config.num_layers > 10000) {
+    fail("num_layers: expected an integer from 1 to 10000, got " + std::to_string(config.num_layers));
+  }
+  expect(config.dropout >= 0 && config.dropout < 1, "dropout", config.dropout, "a number from 0 up to but not including 1");
+  check_threads(config.n_threads);
+  check_cell(config);
+  check_total(config);
+}
+
+void check(const ModelConfig& config) {
+  check(config.recurrent);
+  check_size("outputs", config.outputs);
+  if (config.activation == Activation::softmax && config.outputs < 2) {
+    fail("outputs: a softmax head needs at least 2, got " + std::to_string(config.outputs));
+  }
+}
+
+void check(const TrainerConfig& config) {
+  expect(std::isfinite(config.learning_rate) && config.learning_rate > 0, "learning_rate", config.learning_rate,
+         "a number above 0");
+  expect(config.huber_delta > 0 && std::isfinite(config.huber_delta), "huber_delta", config.huber_delta, "a number above 0");
+  expect(config.momentum >= 0 && config.momentum < 1, "momentum", config.momentum, "a number in [0, 1)");
+  expect(!config.nesterov || config.momentum > 0, "nesterov", config.momentum, "a momentum above 0 with nesterov");
+  expect(config.beta_1 >= 0 && config.beta_1 < 1, "beta_1", config.beta_1, "a number in [0, 1)");
+  expect(config.beta_2 >= 0 && config.beta_2 < 1, "beta_2", config.beta_2, "a number in [0, 1)");
+  expect(config.rho >= 0 && config.rho < 1, "rho", config.rho, "a number in [0, 1)");
+  expect(config.epsilon > 0 && std::isfinite(config.epsilon), "epsilon", config.epsilon, "a number above 0");
+  expect(config.alpha >= 0 && std::isfinite(config.alpha), "alpha", config.alpha, "a number of at least 0");
+  expect(config.epochs >= 1, "epochs", static_cast<double>(config.epochs), "an integer of at least 1");
+  expect(config.schedule_factor > 0 && config.schedule_factor <= 1, "schedule_factor", config.schedule_factor,
+         "a number in (0, 1]");
+  expect(config.schedule_every >= 1, "schedule_every", static_cast<double>(config.schedule_every),
+         "an integer of at least 1");
+  expect(config.tolerance >= 0, "tolerance", config.tolerance, "a number of at least 0");
+  expect(config.clip_norm >= 0, "clip_norm", config.clip_norm, "0 (off) or a number above 0");
+  expect(config.clip_value >= 0, "clip_value", config.clip_value, "0 (off) or a number above 0");
+  expect(config.batch_size >= 1, "batch_size", static_cast<double>(config.batch_size), "an integer of at least 1");
+  check_threads(config.n_threads);
+}
+
+void check(const Sequences& x, std::int64_t features) {
+  if (x.count < 1) fail("x: expected at least one sequence, got " + std::to_string(x.count));
+  if (x.data == nullptr || x.lengths == nullptr) fail("x: data and lengths must not be null");
+  if (x.features != features) {
+    fail("x: expected " + std::to_string(features) + " features, got " + std::to_string(x.features));
+  }
+  for (std::int64_t n = 0; n < x.count; ++n) {
+    if (x.lengths[n] < 1) {
+      fail("x: sequence " + std::to_string(n) + " has length " + std::to_string(x.lengths[n]) + ", expected at least 1");
+    }
+    if (x.data[n] == nullptr) fail("x: data of sequence " + std::to_string(n) + " is null");
+  }
+}
+
+void check(const Targets& y, const TrainerConfig& config, const ModelConfig& model, std::int64_t count) {
+  const bool labels = config.loss == Loss::cross_entropy;
+  if ((y.labels != nullptr) != labels || (y.values != nullptr) == labels) {
+    fail(labels ? "y: cross_entropy needs labels and no values" : "y: this loss needs values and no labels");
+  }
+  if (labels) {
+    for (std::int64_t n = 0; n < count; ++n) {
+      if (y.labels[n] < 0 || y.labels[n] >= model.outputs) {
+        fail("y: label of sequence " + std::to_string(n) + ": expected 0 to " + std::to_string(model.outputs - 1) +
+             ", got " + std::to_string(y.labels[n]));
+      }
+    }
+  } else {
+    for (std::int64_t i = 0; i < count * model.outputs; ++i) {
+      if (!std::isfinite(y.values[i])) {
+        fail("y: value of sequence " + std::to_string(i / model.outputs) + " is not finite");
+      }
+    }
+  }
+  for (std::int64_t n = 0; y.weights != nullptr && n < count; ++n) {
+    expect(std::isfinite(y.weights[n]) && y.weights[n] >= 0, "weights", y.weights[n], "finite numbers of at least 0");
+  }
+}
+
+}  // namespace lstmcore::checks

@@ -1,0 +1,59 @@
+#include <lstmcore/trainer.hpp>
+
+#include "api/checks.hpp"
+#include "api/model_impl.hpp"
+
+namespace lstmcore {
+
+struct Trainer::Impl {
+  engine::ModelEngine* model = nullptr;
+  TrainerConfig config;
+  std::unique_ptr<engine::TrainerEngine> engine;
+
+  void check(const Sequences& x, const Targets& y) const {
+    checks::check(x, model->config().recurrent.input_size);
+    checks::check(y, config, model->config(), x.count);
+  }
+};
+
+Trainer::Trainer(Model& model, const TrainerConfig& config) : impl_(std::make_unique<Impl>()) {
+  checks::check(config);
+  const bool labels = config.loss == Loss::cross_entropy;
+  if (labels != (model.config().activation == Activation::softmax)) {
+    checks::fail(labels ? "loss: cross_entropy needs a model with a softmax head"
+                        : "loss: squared, absolute and huber need a model with an identity head");
+  }
+  impl_->model = model.impl_->engine.get();
+  impl_->config = config;
+  impl_->engine = impl_->model->make_trainer(config);
+}
+Trainer::~Trainer() = default;
+Trainer::Trainer(Trainer&&) noexcept = default;
+Trainer& Trainer::operator=(Trainer&&) noexcept = default;
+
+const TrainerConfig& Trainer::config() const noexcept { return impl_->config; }
+
+double Trainer::step(const Sequences& x, const Targets& y, const Cancel& cancel) {
+  impl_->check(x, y);
+  return impl_->engine->step(x, y, cancel);
+}
+
+EpochResult Trainer::run_epoch(const Sequences& x, const Targets& y, const Cancel& cancel) {
+  impl_->check(x, y);
+  return impl_->engine->run_epoch(x, y, cancel);
+}
+
+double Trainer::evaluate(const Sequences& x, const Targets& y) const {
+  impl_->check(x, y);
+  return impl_->engine->evaluate(x, y);
+}
+
+void Trainer::report(double monitored) { impl_->engine->report(monitored); }
+
+double Trainer::gradient(const Sequences& x, const Targets& y, void* gradient, const Cancel& cancel) {
+  impl_->check(x, y);
+  if (gradient == nullptr) checks::fail("gradient: expected room for parameter_count() elements, got null");
+  return impl_->engine->gradient(x, y, gradient, cancel);
+}
+
+}  // namespace lstmcore

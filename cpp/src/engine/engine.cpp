@@ -1,0 +1,40 @@
+// The entry of an engine library.
+#include "engine/engine.hpp"
+
+#include "base/threads.hpp"
+#include "cells/registry.hpp"
+#include "engine/factories.hpp"
+
+#include <Eigen/Core>
+
+LSTMCORE_BEGIN_NAMESPACE
+
+namespace {
+
+class EngineOfThisIsa final : public engine::Engine {
+ public:
+  const char* isa() const noexcept override { return LSTMCORE_ENGINE_NAME; }
+  bool openmp() const noexcept override { return LSTMCORE_OPENMP != 0; }
+  const char* eigen_version() const noexcept override {
+    return LSTMCORE_STRINGIFY(EIGEN_WORLD_VERSION) "." LSTMCORE_STRINGIFY(EIGEN_MAJOR_VERSION) "." LSTMCORE_STRINGIFY(
+        EIGEN_MINOR_VERSION);
+  }
+  const std::vector<CellInfo>& cells() const override { return cell_registry(); }
+  std::unique_ptr<engine::RecurrentEngine> make_recurrent(const RecurrentConfig& config) const override {
+    return config.dtype == Dtype::float32 ? lstmcore::make_recurrent<float>(config)
+                                          : lstmcore::make_recurrent<double>(config);
+  }
+  std::unique_ptr<engine::ModelEngine> make_model(const ModelConfig& config) const override {
+    return config.recurrent.dtype == Dtype::float32 ? lstmcore::make_model<float>(config)
+                                                    : lstmcore::make_model<double>(config);
+  }
+};
+
+}  // namespace
+
+LSTMCORE_END_NAMESPACE
+
+const lstmcore::engine::Engine* lstmcore_engine_v1() {
+  static const lstmcore::EngineOfThisIsa engine;
+  return &engine;
+}

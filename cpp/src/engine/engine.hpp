@@ -1,0 +1,92 @@
+// The façade of an engine: everything numerical, built once per instruction set as a shared library of its own
+// and reached only through these interfaces. liblstmcore checks arguments before they get here; an engine trusts them.
+#pragma once
+
+#include <lstmcore/build_info.hpp>
+#include <lstmcore/trainer.hpp>
+
+#include <memory>
+
+namespace lstmcore::engine {
+
+class TapeEngine {
+ public:
+  virtual ~TapeEngine() = default;
+  virtual std::int64_t sequences() const noexcept = 0;
+  virtual const std::vector<std::int64_t>& lengths() const noexcept = 0;
+};
+
+class RecurrentEngine {
+ public:
+  virtual ~RecurrentEngine() = default;
+  virtual const RecurrentConfig& config() const noexcept = 0;
+  virtual const std::vector<std::string>& gates() const noexcept = 0;
+  virtual const std::vector<std::string>& states() const noexcept = 0;
+  virtual const std::vector<TensorInfo>& tensors() const noexcept = 0;
+  virtual void* parameters() noexcept = 0;
+  virtual std::unique_ptr<TapeEngine> make_tape() const = 0;
+  virtual void forward(const Sequences& x, const void* const* initial, void* const* y, void* const* final_state,
+                       TapeEngine* tape) const = 0;
+  virtual void backward(TapeEngine& tape, const void* const* dy, const void* const* d_final, void* const* dx,
+                        void* const* d_initial, void* gradient) const = 0;
+  virtual void step(const void* x, std::int64_t count, void* const* state, void* y) const = 0;
+};
+
+class StreamEngine {
+ public:
+  virtual ~StreamEngine() = default;
+  virtual void reset() noexcept = 0;
+  virtual void step(const void* x, void* out) noexcept = 0;
+  virtual std::vector<double> values() const = 0;
+  virtual void set_values(const std::vector<double>& values) = 0;
+};
+
+class TrainerEngine {
+ public:
+  virtual ~TrainerEngine() = default;
+  virtual double step(const Sequences& x, const Targets& y, const Cancel& cancel) = 0;
+  virtual EpochResult run_epoch(const Sequences& x, const Targets& y, const Cancel& cancel) = 0;
+  virtual double evaluate(const Sequences& x, const Targets& y) const = 0;
+  virtual void report(double monitored) = 0;
+  virtual double gradient(const Sequences& x, const Targets& y, void* gradient, const Cancel& cancel) = 0;
+};
+
+class ModelEngine {
+ public:
+  virtual ~ModelEngine() = default;
+  virtual const ModelConfig& config() const noexcept = 0;
+  virtual const std::vector<std::string>& gates() const noexcept = 0;
+  virtual const std::vector<std::string>& states() const noexcept = 0;
+  virtual const std::vector<TensorInfo>& tensors() const noexcept = 0;
+  virtual void* parameters() noexcept = 0;
+  virtual void parameters_changed() = 0;
+  virtual void set_preprocessing(const std::vector<double>& input_mean, const std::vector<double>& input_scale,
+                                 const std::vector<double>& output_mean, const std::vector<double>& output_scale) = 0;
+  virtual void predict(const Sequences& x, void* out, int n_threads) const = 0;
+  virtual std::unique_ptr<StreamEngine> make_stream() const = 0;
+  virtual std::unique_ptr<TrainerEngine> make_trainer(const TrainerConfig& config) = 0;
+};
+
+class Engine {
+ public:
+  virtual const char* isa() const noexcept = 0;
+  virtual bool openmp() const noexcept = 0;
+  virtual const char* eigen_version() const noexcept = 0;
+  virtual const std::vector<CellInfo>& cells() const = 0;
+  virtual std::unique_ptr<RecurrentEngine> make_recurrent(const RecurrentConfig& config) const = 0;
+  virtual std::unique_ptr<ModelEngine> make_model(const ModelConfig& config) const = 0;
+
+ protected:
+  ~Engine() = default;
+};
+
+/// The engine in use, loaded on first call (dispatch.cpp).
+const Engine& current();
+/// Names of the engines beside this library, and of those that can run here.
+std::vector<std::string> engines_built();
+std::vector<std::string> engines_usable();
+
+}  // namespace lstmcore::engine
+
+/// The one symbol that an engine library exports.
+extern "C" LSTMCORE_API const lstmcore::engine::Engine* lstmcore_engine_v1();

@@ -1,0 +1,14 @@
+// One translation unit per kind and element type makes the engines; engine.cpp puts them together.
+#pragma once
+
+#include "base/namespace.hpp"
+#include "engine/engine.hpp"
+
+LSTMCORE_BEGIN_NAMESPACE
+
+template <class T>
+std::unique_ptr<engine::RecurrentEngine> make_recurrent(const RecurrentConfig& config);
+template <class T>
+std::unique_ptr<engine::ModelEngine> make_model(const ModelConfig& config);
+
+LSTMCORE_END_NAMESPACE

@@ -1,0 +1,14 @@
+#include "engine/factories.hpp"
+#include "engine/model_engine.hpp"
+
+LSTMCORE_BEGIN_NAMESPACE
+
+template <>
+std::unique_ptr<engine::ModelEngine> make_model<float>(const ModelConfig& config) {
+  const RecurrentConfig& recurrent = config.recurrent;
+  return visit_cell(recurrent.cell, recurrent.cell_options, [&](auto cell) -> std::unique_ptr<engine::ModelEngine> {
+    return std::make_unique<ModelNetwork<float, decltype(cell)>>(config);
+  });
+}
+
+LSTMCORE_END_NAMESPACE

@@ -1,0 +1,145 @@
+// RecurrentEngine for one cell and one element type.
+#pragma once
+
+#include "base/pool.hpp"
+#include "cells/registry.hpp"
+#include "engine/engine.hpp"
+#include "model/init.hpp"
+#include "sequence/stack.hpp"
+
+#include <atomic>
+
+LSTMCORE_BEGIN_NAMESPACE
+
+template <class T, class Cell>
+class RecurrentTape final : public engine::TapeEngine {
+ public:
+  std::int64_t sequences() const noexcept override { return static_cast<std::int64_t>(lengths_.size()); }
+  const std::vector<std::int64_t>& lengths() const noexcept override { return lengths_; }
+
+ private:
+  template <class, class>
+  friend class RecurrentLayers;
+  StackWorkspace<T, Cell> workspace_;
+  std::vector<std::int64_t> lengths_;
+};
+
+template <class T, class Cell>
+class RecurrentLayers final : public engine::RecurrentEngine {
+ public:
+  using Tape = RecurrentTape<T, Cell>;
+
+  explicit RecurrentLayers(const RecurrentConfig& config)
+      : config_(config),
+        gates_(Cell::kGateNames.begin(), Cell::kGateNames.end()),
+        states_(Cell::kStateNames.begin(), Cell::kStateNames.end()),
+        stack_(config),
+        parameters_(static_cast<std::size_t>(total_count(stack_.tensors()))) {
+    initialise(stack_.tensors(), gates_, config.hidden_size, config.seed, parameters_.data());
+  }
+
+  const RecurrentConfig& config() const noexcept override { return config_; }
+  const std::vector<std::string>& gates() const noexcept override { return gates_; }
+  const std::vector<std::string>& states() const noexcept override { return states_; }
+  const std::vector<TensorInfo>& tensors() const noexcept override { return stack_.tensors(); }
+  void* parameters() noexcept override { return parameters_.data(); }
+  std::unique_ptr<engine::TapeEngine> make_tape() const override { return std::make_unique<Tape>(); }
+
+  void forward(const Sequences& x, const void* const* initial, void* const* y, void* const* final_state,
+               engine::TapeEngine* tape) const override {
+    ForwardOptions<T> options;
+    options.initial = initial;
+    options.y = y;
+    options.final_state = final_state;
+    options.n_threads = threads(x);
+    if (tape == nullptr) {
+      const auto workspace = pool_.borrow();
+      stack_.forward(x, parameters_.data(), nullptr, options, *workspace);
+      return;
+    }
+    auto& recording = static_cast<Tape&>(*tape);
+    recording.lengths_.assign(x.lengths, x.lengths + x.count);
+    options.record = true;
+    options.dropout = config_.dropout;
+    options.dropout_seed = mix(config_.seed, dropout_draws_.fetch_add(1, std::memory_order_relaxed));
+    stack_.forward(x, parameters_.data(), nullptr, options, recording.workspace_);
+  }
+
+  void backward(engine::TapeEngine& tape, const void* const* dy, const void* const* d_final, void* const* dx,
+                void* const* d_initial, void* gradient) const override {
+    auto& recording = static_cast<Tape&>(tape);
+    StackWorkspace<T, Cell>& ws = recording.workspace_;
+    if (!ws.recorded) {
+      throw std::invalid_argument(
+          "tape: its recording was used up by an earlier backward(); run forward() with the tape again");
+    }
+    BackwardOptions<T> options;
+    options.d_final = d_final;
+    options.dx = dx;
+    options.d_initial = d_initial;
+    options.gradient = static_cast<T*>(gradient);
+    options.n_threads = stack_.threads_for(ws.layout.rows(), config_.n_threads);
+    stack_.backward(parameters_.data(), options, ws,
+                    [&](Rows<T> d_out, Member member) { gather_output_gradient(dy, d_out, ws.layout, member); });
+  }
+
+  void step(const void* x, std::int64_t count, void* const* state, void* y) const override {
+    const auto workspace = steps_.borrow();
+    workspace->lengths.assign(static_cast<std::size_t>(count), 1);
+    workspace->x.resize(static_cast<std::size_t>(count));
+    workspace->y.resize(static_cast<std::size_t>(count));
+    for (std::int64_t n = 0; n < count; ++n) {
+      workspace->x[static_cast<std::size_t>(n)] = static_cast<const T*>(x) + n * config_.input_size;
+      workspace->y[static_cast<std::size_t>(n)] = static_cast<T*>(y) + n * config_.hidden_size;
+    }
+    ForwardOptions<T> options;
+    options.initial = state;
+    options.y = workspace->y.data();
+    options.final_state = state;  // read at the start, written at the end
+    const Sequences sequences{workspace->x.data(), workspace->lengths.data(), count, config_.input_size};
+    options.n_threads = threads(sequences);
+    stack_.forward(sequences, parameters_.data(), nullptr, options, workspace->stack);
+  }
+
+ private:
+  struct StepWorkspace {
+    StackWorkspace<T, Cell> stack;
+    std::vector<std::int64_t> lengths;
+    std::vector<const void*> x;
+    std::vector<void*> y;
+  };
+
+  int threads(const Sequences& x) const noexcept {
+    std::int64_t rows = 0;
+    for (std::int64_t n = 0; n < x.count; ++n) rows += x.lengths[n];
+    return stack_.threads_for(rows, config_.n_threads);
+  }
+
+  void gather_output_gradient(const void* const* dy, Rows<T> d_out, const BatchLayout& layout,
+                              Member member) const noexcept {
+    const StackShape& shape = stack_.shape();
+    const Member::Range range = member.share(layout.sequences());
+    const std::int64_t hp = padded<T>(shape.hidden);
+    for (std::int64_t n = range.begin; n < range.end; ++n) {
+      const T* from = dy == nullptr ? nullptr : static_cast<const T*>(dy[layout.original(n)]);
+      for (std::int64_t t = 0; t < layout.length(n); ++t) {
+        T* to = d_out[layout.row(t, n)];
+        std::fill_n(to, d_out.stride, T{0});
+        if (from == nullptr) continue;
+        for (int direction = 0; direction < shape.directions; ++direction, from += shape.hidden) {
+          std::copy_n(from, shape.hidden, to + direction * hp);
+        }
+      }
+    }
+  }
+
+  RecurrentConfig config_;
+  std::vector<std::string> gates_, states_;
+  Stack<T, Cell> stack_;
+  std::vector<T> parameters_;
+  mutable Pool<StackWorkspace<T, Cell>> pool_;
+  mutable Pool<StepWorkspace> steps_;
+  mutable std::atomic<std::uint64_t> dropout_draws_{0};
+};
+
+LSTMCORE_END_NAMESPACE

@@ -1,0 +1,87 @@
+// Products of rows of activations with packed panels of weights.
+#pragma once
+
+#include "kernels/packing.hpp"
+
+LSTMCORE_BEGIN_NAMESPACE
+
+/// Rows of k that one pass over a panel takes: 16 kB of it stay in L1 while all row tiles use them.
+template <class T>
+constexpr std::int64_t depth_chunk(int packs) noexcept {
+  return 16384 / (packs * kPackBytes);
+}
+
+/// C[rows × packs·W] = or += A[rows × depth] · one panel. bias: packs·W elements with Start::bias.
+template <class T, int kPacks>
+void panel_product(Start start, std::int64_t rows, std::int64_t depth, const T* a, std::int64_t lda, const T* panel, T* c,
+                   std::int64_t ldc, const T* bias = nullptr) noexcept {
+  constexpr int kRows = tile_rows(kPacks);
+  constexpr std::int64_t kChunk = depth_chunk<T>(kPacks);
+  std::int64_t k = 0;
+  do {
+    const std::int64_t d = std::min(kChunk, depth - k);
+    const Start from = k > 0 ? Start::sum : start;
+    const auto run = [&](auto start_tag) {
+      constexpr Start kStart = decltype(start_tag)::value;
+      std::int64_t row = 0;
+      for (; row + kRows <= rows; row += kRows) {
+        tile<T, kRows, kPacks, kStart, Left::rows>(d, a + row * lda + k, lda, panel, c + row * ldc, ldc, bias);
+      }
+      tile_remainder<T, kRows - 1, kPacks, kStart, Left::rows>(static_cast<int>(rows - row), d, a + row * lda + k, lda,
+                                                               panel, c + row * ldc, ldc, bias);
+    };
+    switch (from) {
+      case Start::zero: run(std::integral_constant<Start, Start::zero>{}); break;
+      case Start::bias: run(std::integral_constant<Start, Start::bias>{}); break;
+      case Start::sum: run(std::integral_constant<Start, Start::sum>{}); break;
+    }
+    k += d;
+    panel += d * kPacks * kLanes<T>;
+  } while (k < depth);
+}
+
+/// The same for a panel width known at run time, 1 … kPanelPacks.
+template <class T>
+void panel_product(int packs, Start start, std::int64_t rows, std::int64_t depth, const T* a, std::int64_t lda,
+                   const T* panel, T* c, std::int64_t ldc) noexcept {
+  static_assert(kPanelPacks == 4);
+  switch (packs) {
+    case 1: panel_product<T, 1>(start, rows, depth, a, lda, panel, c, ldc); break;
+    case 2: panel_product<T, 2>(start, rows, depth, a, lda, panel, c, ldc); break;
+    case 3: panel_product<T, 3>(start, rows, depth, a, lda, panel, c, ldc); break;
+    default: panel_product<T, 4>(start, rows, depth, a, lda, panel, c, ldc); break;
+  }
+}
+
+/// A matrix packed in panels of kPanelPacks packs, the last one narrower.
+template <class T>
+struct Panels {
+  T* data = nullptr;
+  std::int64_t depth = 0;
+  std::int64_t blocks = 0;  ///< packs of columns in all
+
+  static std::int64_t size(std::int64_t depth, std::int64_t blocks) noexcept { return depth * blocks * kLanes<T>; }
+  std::int64_t count() const noexcept { return (blocks + kPanelPacks - 1) / kPanelPacks; }
+  int packs(std::int64_t panel) const noexcept {
+    return static_cast<int>(std::min<std::int64_t>(kPanelPacks, blocks - panel * kPanelPacks));
+  }
+  std::int64_t column(std::int64_t panel) const noexcept { return panel * kPanelPacks * kLanes<T>; }
+  T* panel(std::int64_t index) const noexcept { return data + column(index) * depth; }
+};
+
+/// Rows that are taken through all panels together: their part of A stays in L2.
+inline constexpr std::int64_t kRowBlock = 96;
+
+/// C[rows × blocks·W] = or += A[rows × depth] · panels [first, last).
+template <class T>
+void rows_times_panels(Start start, std::int64_t rows, const T* a, std::int64_t lda, const Panels<T>& b,
+                       std::int64_t first, std::int64_t last, T* c, std::int64_t ldc) noexcept {
+  for (std::int64_t row = 0; row < rows; row += kRowBlock) {
+    const std::int64_t m = std::min(kRowBlock, rows - row);
+    for (std::int64_t p = first; p < last; ++p) {
+      panel_product<T>(b.packs(p), start, m, b.depth, a + row * lda, lda, b.panel(p), c + row * ldc + b.column(p), ldc);
+    }
+  }
+}
+
+LSTMCORE_END_NAMESPACE

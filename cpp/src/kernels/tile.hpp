@@ -1,0 +1,68 @@
+// The register tile: C[rows × packs·W] (+)= A[rows × depth] · B[depth × packs·W], everything else is built on it.
+//
+// Each element of C is one chain of fused multiply-adds in the order of k, whatever the tile's size: results do not depend
+// on how rows or columns are cut into tiles, on the batch a sequence stands in, or on the number of threads.
+#pragma once
+
+#include "math/pack.hpp"
+
+#include <cstdint>
+
+LSTMCORE_BEGIN_NAMESPACE
+
+/// What the accumulators start from.
+enum class Start { zero, bias, sum };
+
+/// How A lies in memory: rows of contiguous k, or packed k by k with the tile's rows side by side.
+enum class Left { rows, packed };
+
+/// Rows of the tile for a given number of packs of columns: accumulators, one row of B and a broadcast fill the registers.
+constexpr int tile_rows(int packs) noexcept {
+  const int usable = kPackRegisters == 32 ? 24 : 12;
+  const int rows = usable / packs;
+  return rows < 1 ? 1 : rows > 12 ? 12 : rows;
+}
+
+/// Widest panel of columns, in packs.
+inline constexpr int kPanelPacks = 4;
+
+template <class T, int kRows, int kPacks, Start kStart, Left kLeft>
+inline __attribute__((always_inline)) void tile(std::int64_t depth, const T* a, std::int64_t lda, const T* b, T* c,
+                                                std::int64_t ldc, const T* bias) noexcept {
+  constexpr int W = kLanes<T>;
+  Pack<T> acc[kRows][kPacks];
+  for (int i = 0; i < kRows; ++i) {
+    for (int j = 0; j < kPacks; ++j) {
+      if constexpr (kStart == Start::zero) acc[i][j] = Pack<T>{};
+      if constexpr (kStart == Start::bias) acc[i][j] = load(bias + j * W);
+      if constexpr (kStart == Start::sum) acc[i][j] = load(c + i * ldc + j * W);
+    }
+  }
+  for (std::int64_t k = 0; k < depth; ++k) {
+    Pack<T> right[kPacks];
+    for (int j = 0; j < kPacks; ++j) right[j] = load(b + j * W);
+    for (int i = 0; i < kRows; ++i) {
+      const T left = kLeft == Left::rows ? a[i * lda + k] : a[k * kRows + i];
+      for (int j = 0; j < kPacks; ++j) acc[i][j] += left * right[j];
+    }
+    b += kPacks * W;
+  }
+  for (int i = 0; i < kRows; ++i) {
+    for (int j = 0; j < kPacks; ++j) store(c + i * ldc + j * W, acc[i][j]);
+  }
+}
+
+/// The tile for a number of rows that is known at run time only, at most kMaxRows. A packed A has exactly `rows` rows side by side.
+template <class T, int kMaxRows, int kPacks, Start kStart, Left kLeft>
+inline void tile_remainder(int rows, std::int64_t depth, const T* a, std::int64_t lda, const T* b, T* c, std::int64_t ldc,
+                           const T* bias) noexcept {
+  if constexpr (kMaxRows > 0) {
+    if (rows == kMaxRows) {
+      tile<T, kMaxRows, kPacks, kStart, kLeft>(depth, a, lda, b, c, ldc, bias);
+    } else {
+      tile_remainder<T, kMaxRows - 1, kPacks, kStart, kLeft>(rows, depth, a, lda, b, c, ldc, bias);
+    }
+  }
+}
+
+LSTMCORE_END_NAMESPACE

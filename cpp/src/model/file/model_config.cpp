@@ -1,0 +1,177 @@
+#include "model/file/model_config.hpp"
+
+#include <algorithm>
+#include <initializer_list>
+#include <string_view>
+#include <utility>
+
+#include "model/file/file_error.hpp"
+#include "model/file/json.hpp"
+
+namespace lstmcore::file {
+namespace {
+
+template <class Enum>
+using Names = std::initializer_list<std::pair<Enum, const char*>>;
+
+constexpr Names<Dtype> dtypes = {{Dtype::float32, "float32"}, {Dtype::float64, "float64"}};
+constexpr Names<Pooling> poolings = {{Pooling::last, "last"}, {Pooling::mean, "mean"}, {Pooling::max, "max"}};
+constexpr Names<Activation> activations = {{Activation::identity, "identity"}, {Activation::softmax, "softmax"}};
+
+template <class Enum>
+const char* name_of(const Names<Enum>& names, Enum value) {
+  for (const auto& [candidate, name] : names) {
+    if (candidate == value) return name;
+  }
+  throw FileError("an enumeration has no name in the model file");  // a new value was added without its line above
+}
+
+/// A JSON object whose members must be exactly the listed ones; `path` is its place for messages.
+class Section {
+ public:
+  Section(const Json& json, std::string path, std::initializer_list<std::string_view> names)
+      : json_(json), path_(std::move(path)) {
+    if (json.as_object() == nullptr) throw FileError(path_ + ": expected an object, found " + json.describe());
+    for (const Json::Member& member : *json.as_object()) {
+      if (std::find(names.begin(), names.end(), member.name) == names.end()) {
+        throw FileError(path_ + ": unknown entry " + quoted(member.name));
+      }
+    }
+  }
+
+  const Json& at(const char* name) const {
+    const Json* value = json_.find(name);
+    if (value == nullptr) throw FileError(path_ + ": '" + name + "' is missing");
+    return *value;
+  }
+
+  std::int64_t size(const char* name) const {
+    const auto value = at(name).as_int64();
+    if (!value || *value < 1) fail(name, "an integer from 1 to 2^63 - 1");
+    return *value;
+  }
+
+  std::uint64_t seed(const char* name) const {
+    const auto value = at(name).as_uint64();
+    if (!value) fail(name, "an integer from 0 to 2^64 - 1");
+    return *value;
+  }
+
+  bool boolean(const char* name) const {
+    const auto value = at(name).as_bool();
+    if (!value) fail(name, "true or false");
+    return *value;
+  }
+
+  double number(const char* name) const {
+    const auto value = at(name).as_double();
+    if (!value) fail(name, "a number");
+    return *value;
+  }
+
+  const std::string& string(const char* name) const {
+    const std::string* value = at(name).as_string();
+    if (value == nullptr) fail(name, "a string");
+    return *value;
+  }
+
+  template <class Enum>
+  Enum one_of(const char* name, const Names<Enum>& names) const {
+    const std::string& value = string(name);
+    std::string allowed;
+    for (const auto& [candidate, text] : names) {
+      if (value == text) return candidate;
+      allowed += (allowed.empty() ? "'" : ", '") + std::string(text) + "'";
+    }
+    fail(name, "one of " + allowed);
+  }
+
+ private:
+  [[noreturn]] void fail(const char* name, const std::string& expected) const {
+    throw FileError(path_ + "." + name + ": expected " + expected + ", found " + at(name).describe());
+  }
+
+  const Json& json_;
+  std::string path_;
+};
+
+Json option_to_json(const Option& option) {
+  return std::visit([](const auto& value) { return Json(value); }, option);
+}
+
+Option option_from_json(const std::string& name, const Json& json) {
+  if (const auto value = json.as_bool()) return *value;
+  if (const auto value = json.as_int64()) return *value;
+  if (json.as_string() != nullptr) return *json.as_string();
+  if (const auto value = json.as_double(); value && !json.as_uint64()) return *value;
+  throw FileError("model.recurrent.cell_options: " + quoted(name) +
+                  ": expected true, false, a number or a string, found " + json.describe());
+}
+
+}  // namespace
+
+Json config_to_json(const ModelConfig& config) {
+  const RecurrentConfig& r = config.recurrent;
+  Json::Object options;
+  for (const auto& [name, value] : r.cell_options) options.push_back({name, option_to_json(value)});
+  Json::Object recurrent = {{"cell", r.cell},
+                            {"input_size", r.input_size},
+                            {"hidden_size", r.hidden_size},
+                            {"num_layers", r.num_layers},
+                            {"bidirectional", r.bidirectional},
+                            {"dropout", r.dropout},
+                            {"dtype", name_of(dtypes, r.dtype)},
+                            {"seed", r.seed},
+                            {"cell_options", std::move(options)}};
+  return Json::Object{{"recurrent", std::move(recurrent)},
+                      {"pooling", name_of(poolings, config.pooling)},
+                      {"activation", name_of(activations, config.activation)},
+                      {"outputs", config.outputs}};
+}
+
+ModelConfig config_from_json(const Json& json) {
+  const Section model(json, "model", {"recurrent", "pooling", "activation", "outputs"});
+  const Section recurrent(model.at("recurrent"), "model.recurrent",
+                          {"cell", "input_size", "hidden_size", "num_layers", "bidirectional", "dropout", "dtype", "seed",
+                           "cell_options"});
+  ModelConfig config;
+  RecurrentConfig& r = config.recurrent;
+  r.cell = recurrent.string("cell");
+  r.input_size = recurrent.size("input_size");
+  r.hidden_size = recurrent.size("hidden_size");
+  r.num_layers = recurrent.size("num_layers");
+  r.bidirectional = recurrent.boolean("bidirectional");
+  r.dropout = recurrent.number("dropout");
+  r.dtype = recurrent.one_of("dtype", dtypes);
+  r.seed = recurrent.seed("seed");
+  const Json& options = recurrent.at("cell_options");
+  if (options.as_object() == nullptr) {
+    throw FileError("model.recurrent.cell_options: expected an object, found " + options.describe());
+  }
+  for (const Json::Member& member : *options.as_object()) {
+    r.cell_options.emplace(member.name, option_from_json(member.name, member.value));
+  }
+  config.pooling = model.one_of("pooling", poolings);
+  config.activation = model.one_of("activation", activations);
+  config.outputs = model.size("outputs");
+  return config;
+}
+
+std::int64_t gate_count(const std::string& cell) {
+  std::string known;
+  for (const CellInfo& info : cells()) {
+    if (info.name == cell) return static_cast<std::int64_t>(info.gates.size());
+    known += (known.empty() ? "'" : ", '") + info.name + "'";
+  }
+  throw FileError("model.recurrent.cell: unknown cell " + quoted(cell) + "; this version has " + known);
+}
+
+std::int64_t checked_product(std::int64_t a, std::int64_t b) {
+  std::int64_t product = 0;
+  if (__builtin_mul_overflow(a, b, &product)) {
+    throw FileError("the model's sizes are too large: " + std::to_string(a) + " times " + std::to_string(b));
+  }
+  return product;
+}
+
+}  // namespace lstmcore::file

@@ -1,0 +1,299 @@
+#include "model/file/model_file.hpp"
+
+#include <lstmcore/build_info.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "model/file/checksum.hpp"
+#include "model/file/file_error.hpp"
+#include "model/file/file_io.hpp"
+#include "model/file/json.hpp"
+#include "model/file/model_config.hpp"
+#include "model/file/safetensors.hpp"
+#include "model/file/test_vector.hpp"
+
+namespace lstmcore::file {
+namespace {
+
+constexpr const char* format_name = "lstmcore";
+constexpr const char* format_version = "1";
+constexpr const char* reserved_names[] = {"format", "format_version", "lstmcore_version", "model", "test_vector",
+                                          "checksum"};
+
+bool is_reserved(const std::string& name) {
+  return std::any_of(std::begin(reserved_names), std::end(reserved_names),
+                     [&name](const char* reserved) { return name == reserved; });
+}
+
+const char* dtype_text(Dtype dtype) { return dtype == Dtype::float32 ? "F32" : "F64"; }
+
+/// The four preprocessing vectors: name, values, and the smallest scale that makes sense (a mean has none).
+struct PreprocessingVector {
+  const char* name;
+  std::vector<double> values;
+};
+
+void check_preprocessing(const std::vector<PreprocessingVector>& vectors) {
+  for (const PreprocessingVector& vector : vectors) {
+    const bool input_scale = std::strcmp(vector.name, "input_scale") == 0;
+    const bool output_scale = std::strcmp(vector.name, "output_scale") == 0;
+    for (std::size_t i = 0; i < vector.values.size(); ++i) {
+      const double value = vector.values[i];
+      const char* expected = nullptr;
+      if (!std::isfinite(value)) expected = "a finite number";
+      if (input_scale && !(value >= 0.0)) expected = "a scale of at least 0";
+      if (output_scale && !(value > 0.0)) expected = "a scale above 0";  // predictions are divided by it
+      if (expected != nullptr) {
+        throw FileError("tensor '" + std::string(vector.name) + "' holds " + std::to_string(value) + " at index " +
+                        std::to_string(i) + ", expected " + expected);
+      }
+    }
+  }
+}
+
+template <class Scalar>
+void check_finite_as(const std::string& name, const void* data, std::size_t count) {
+  const auto* values = static_cast<const Scalar*>(data);
+  const auto* bad = std::find_if(values, values + count, [](Scalar value) { return !std::isfinite(value); });
+  if (bad != values + count) {
+    throw FileError("tensor " + quoted(name) + " holds a value that is not finite (" + std::to_string(*bad) +
+                    ") at index " + std::to_string(bad - values));
+  }
+}
+
+void check_finite(const std::string& name, Dtype dtype, const void* data, std::size_t count) {
+  dtype == Dtype::float32 ? check_finite_as<float>(name, data, count) : check_finite_as<double>(name, data, count);
+}
+
+/// "fnv1a64:" and 16 hexadecimal digits over every metadata entry but "checksum" itself, and over name, dtype, shape and
+/// data of every tensor, both in the byte order of their names: independent of how the header is laid out, so that other
+/// programs may rewrite the file. data_hashes: FNV-1a of each tensor's bytes, by name.
+std::string checksum(const Header& header, const std::map<std::string, std::uint64_t>& data_hashes) {
+  Fnv1a hash;
+  for (const auto& [name, value] : header.metadata) {
+    if (name == "checksum") continue;
+    hash.add(std::string_view(name));
+    hash.add(std::string_view(value));
+  }
+  std::map<std::string_view, const TensorEntry*> tensors;
+  for (const TensorEntry& tensor : header.tensors) tensors.emplace(tensor.name, &tensor);
+  for (const auto& [name, tensor] : tensors) {
+    hash.add(name);
+    hash.add(std::string_view(tensor->dtype));
+    hash.add(static_cast<std::uint64_t>(tensor->shape.size()));
+    for (const std::int64_t extent : tensor->shape) hash.add(static_cast<std::uint64_t>(extent));
+    hash.add(data_hashes.at(tensor->name));
+  }
+  static constexpr char digits[] = "0123456789abcdef";
+  std::string text = "fnv1a64:";
+  for (int shift = 60; shift >= 0; shift -= 4) text += digits[hash.value() >> shift & 15];
+  return text;
+}
+
+const std::string& required(const Header& header, const char* name) {
+  const auto found = header.metadata.find(name);
+  if (found == header.metadata.end()) throw FileError("metadata '" + std::string(name) + "' is missing");
+  return found->second;
+}
+
+Json parse_entry(const Header& header, const char* name) {
+  try {
+    return Json::parse(required(header, name));
+  } catch (const JsonError& error) {
+    throw FileError("metadata '" + std::string(name) + "' is not valid JSON: " + error.what());
+  }
+}
+
+void check_format(const Header& header) {
+  const auto format = header.metadata.find("format");
+  if (format == header.metadata.end() || format->second != format_name) {
+    throw FileError("it is a safetensors file, but not a model of lstmcore (metadata 'format' is " +
+                    (format == header.metadata.end() ? "missing" : quoted(format->second)) + ")");
+  }
+  const std::string& version = required(header, "format_version");
+  if (version != format_version) {
+    throw FileError("format version " + quoted(version) + " is unknown, this library reads '" + format_version +
+                    "'; a newer lstmcore may have written it");
+  }
+}
+
+void check_tensor(const Header& header, const std::string& name, const char* dtype,
+                  const std::vector<std::int64_t>& shape) {
+  const TensorEntry* entry = header.find(name);
+  if (entry == nullptr) throw FileError("tensor " + quoted(name) + " is missing");
+  if (entry->dtype != dtype) {
+    throw FileError("tensor " + quoted(name) + ": expected dtype " + dtype + ", found " + entry->dtype);
+  }
+  if (entry->shape != shape) {
+    throw FileError("tensor " + quoted(name) + ": expected shape " + shape_text(shape) + ", found " +
+                    shape_text(entry->shape));
+  }
+}
+
+/// Before the model exists: a file that passes holds every byte that the model's weights will take.
+void check_core_tensors(const Header& header, const ModelConfig& config) {
+  const char* dtype = dtype_text(config.recurrent.dtype);
+  visit_core_tensors(config, [&](const ExpectedTensor& tensor) { check_tensor(header, tensor.name, dtype, tensor.shape); });
+  check_tensor(header, "input_mean", "F64", {config.recurrent.input_size});
+  check_tensor(header, "input_scale", "F64", {config.recurrent.input_size});
+  check_tensor(header, "output_mean", "F64", {config.outputs});
+  check_tensor(header, "output_scale", "F64", {config.outputs});
+}
+
+Model build_model(const ModelConfig& config) {
+  // Only what the constructor says about its arguments is the file's fault; a missing engine or memory is not.
+  try {
+    return Model(config);
+  } catch (const std::logic_error& error) {
+    throw FileError(std::string("its architecture is not one this version can build: ") + error.what());
+  }
+}
+
+Model read(const std::string& path, std::map<std::string, std::string>& metadata) {
+  InputFile file(path);
+  const Header header = read_header(file);
+  check_format(header);
+  const ModelConfig config = config_from_json(parse_entry(header, "model"));
+  check_core_tensors(header, config);
+  Model model = build_model(config);
+
+  std::map<std::string, void*> destinations;
+  const std::size_t element = size_of(config.recurrent.dtype);
+  for (const TensorInfo& tensor : model.tensors()) {
+    check_tensor(header, tensor.name, dtype_text(config.recurrent.dtype), tensor.shape);
+    destinations[tensor.name] = static_cast<char*>(model.parameters()) + static_cast<std::size_t>(tensor.offset) * element;
+  }
+  std::vector<PreprocessingVector> preprocessing;
+  for (const char* name : {"input_mean", "input_scale", "output_mean", "output_scale"}) {
+    preprocessing.push_back({name, std::vector<double>(static_cast<std::size_t>(header.find(name)->shape[0]))});
+  }
+  for (PreprocessingVector& vector : preprocessing) destinations[vector.name] = vector.values.data();
+  for (const TensorEntry& tensor : header.tensors) {
+    if (destinations.count(tensor.name) == 0) {
+      throw FileError("tensor " + quoted(tensor.name) + " does not belong to this architecture");
+    }
+  }
+
+  std::map<std::string, std::uint64_t> hashes;
+  for (const TensorEntry& tensor : header.tensors) {  // in the order of the data
+    void* destination = destinations.at(tensor.name);
+    file.read(destination, static_cast<std::size_t>(tensor.bytes()));
+    const Dtype dtype = tensor.dtype == "F32" ? Dtype::float32 : Dtype::float64;
+    check_finite(tensor.name, dtype, destination, static_cast<std::size_t>(tensor.bytes()) / size_of(dtype));
+    Fnv1a hash;
+    hash.add(destination, static_cast<std::size_t>(tensor.bytes()));
+    hashes[tensor.name] = hash.value();
+  }
+  const std::string computed = checksum(header, hashes);
+  if (required(header, "checksum") != computed) {
+    throw FileError("the file is damaged: its checksum is " + quoted(required(header, "checksum")) +
+                    ", its content gives '" + computed + "'");
+  }
+  check_preprocessing(preprocessing);
+  try {
+    model.set_preprocessing(preprocessing[0].values, preprocessing[1].values, preprocessing[2].values,
+                            preprocessing[3].values);
+  } catch (const std::logic_error& error) {
+    throw FileError(error.what());
+  }
+  model.parameters_changed();
+  check_test_vector(model, parse_entry(header, "test_vector"));
+
+  metadata.clear();
+  for (const auto& [name, value] : header.metadata) {
+    if (!is_reserved(name)) metadata.emplace(name, value);
+  }
+  return model;
+}
+
+void write(const std::string& path, const Model& model, const std::map<std::string, std::string>& metadata) {
+  // 8-byte elements first, so that every tensor is aligned.
+  std::vector<std::pair<TensorEntry, const void*>> sources;
+  const auto add = [&sources](const std::string& name, const char* dtype, const std::vector<std::int64_t>& shape,
+                              const void* data) {
+    TensorEntry entry;
+    entry.name = name;
+    entry.dtype = dtype;
+    entry.shape = shape;
+    sources.emplace_back(std::move(entry), data);
+  };
+  const std::vector<PreprocessingVector> preprocessing = {{"input_mean", model.input_mean()},
+                                                          {"input_scale", model.input_scale()},
+                                                          {"output_mean", model.output_mean()},
+                                                          {"output_scale", model.output_scale()}};
+  check_preprocessing(preprocessing);
+  for (const PreprocessingVector& vector : preprocessing) {
+    add(vector.name, "F64", {static_cast<std::int64_t>(vector.values.size())}, vector.values.data());
+  }
+  const Dtype dtype = model.config().recurrent.dtype;
+  for (const TensorInfo& tensor : model.tensors()) {
+    const char* data = static_cast<const char*>(model.parameters()) + static_cast<std::size_t>(tensor.offset) * size_of(dtype);
+    check_finite(tensor.name, dtype, data, static_cast<std::size_t>(tensor.count()));
+    add(tensor.name, dtype_text(dtype), tensor.shape, data);
+  }
+
+  Header header;
+  header.metadata = metadata;
+  header.metadata["format"] = format_name;
+  header.metadata["format_version"] = format_version;
+  header.metadata["lstmcore_version"] = build_info().version;
+  header.metadata["model"] = config_to_json(model.config()).dump();
+  header.metadata["test_vector"] = make_test_vector(model).dump();
+  std::map<std::string, std::uint64_t> hashes;
+  for (const auto& [entry, data] : sources) {
+    header.tensors.push_back(entry);
+    const auto count = static_cast<std::size_t>(TensorInfo{entry.name, entry.shape, 0}.count());
+    Fnv1a hash;
+    hash.add(data, count * static_cast<std::size_t>(dtype_size(entry.dtype)));
+    hashes[entry.name] = hash.value();
+  }
+  header.metadata["checksum"] = checksum(header, hashes);
+  const std::string preamble = build_header(header);
+
+  AtomicFile file(path);
+  file.write(preamble.data(), preamble.size());
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    file.write(sources[i].second, static_cast<std::size_t>(header.tensors[i].bytes()));
+  }
+  file.commit();
+}
+
+void check_metadata(const std::map<std::string, std::string>& metadata) {
+  for (const auto& [name, value] : metadata) {
+    if (is_reserved(name)) {
+      throw std::invalid_argument("metadata: the name '" + name + "' is reserved for the model file itself; use another");
+    }
+    if (!is_utf8(name) || !is_utf8(value)) {
+      throw std::invalid_argument("metadata: entry " + quoted(name) +
+                                  " is not UTF-8 text; encode binary data, for example as base64");
+    }
+  }
+}
+
+}  // namespace
+
+void write_model(const std::string& path, const Model& model, const std::map<std::string, std::string>& metadata) {
+  check_metadata(metadata);
+  try {
+    write(path, model, metadata);
+  } catch (const FileError& error) {
+    throw ModelFileError("cannot save the model to " + quoted(path, 512) + ": " + error.what());
+  } catch (const JsonError& error) {
+    throw ModelFileError("cannot save the model to " + quoted(path, 512) + ": " + error.what());
+  }
+}
+
+Model read_model(const std::string& path, std::map<std::string, std::string>& metadata) {
+  try {
+    return read(path, metadata);
+  } catch (const FileError& error) {
+    throw ModelFileError("cannot load a model from " + quoted(path, 512) + ": " + error.what());
+  }
+}
+
+}  // namespace lstmcore::file

@@ -1,0 +1,95 @@
+// One stream: a network fed step by step. After construction nothing is allocated, locked or thrown.
+#pragma once
+
+#include "model/network.hpp"
+
+LSTMCORE_BEGIN_NAMESPACE
+
+template <class T, class Cell>
+class Stream {
+ public:
+  using Net = Network<T, Cell>;
+
+  explicit Stream(const Net& network)
+      : network_(network),
+        packed_(network.packed_model()),
+        state_(Cell::kStateNames.size()),
+        pointers_(state_.size()),
+        pooled_(static_cast<std::size_t>(network.pooling().width())),
+        finished_(pooled_.size()),
+        scores_(static_cast<std::size_t>(network.head().stride())),
+        x_(static_cast<std::size_t>(network.config().recurrent.input_size)) {
+    const StackShape& shape = network.stack().shape();
+    for (std::size_t s = 0; s < state_.size(); ++s) {
+      state_[s].resize(static_cast<std::size_t>(shape.layers * shape.hidden));
+      pointers_[s] = state_[s].data();
+    }
+    // Two steps grow every buffer to its final size.
+    std::vector<T> out(static_cast<std::size_t>(network.config().outputs));
+    step(x_.data(), out.data());
+    step(x_.data(), out.data());
+    reset();
+  }
+
+  void reset() noexcept {
+    for (std::vector<T>& values : state_) std::fill(values.begin(), values.end(), T{0});
+    std::fill(pooled_.begin(), pooled_.end(), T{0});
+    steps_ = 0;
+  }
+
+  void step(const T* x, T* out) noexcept {
+    const void* data = x;
+    const std::int64_t one = 1;
+    const Sequences sequence{&data, &one, 1, network_.config().recurrent.input_size};
+    ForwardOptions<T> options = network_.forward_options(sequence, 1);
+    options.n_threads = 1;
+    options.initial = pointers_.data();
+    options.final_state = pointers_.data();
+    network_.stack().forward(sequence, nullptr, &packed_->weights, options, workspace_);
+    const FlushDenormals guard;
+    const T* h = workspace_.out.back()[0];
+    if (steps_ == 0 || network_.pooling().kind() == Pooling::last) {
+      std::copy_n(h, pooled_.size(), pooled_.data());
+    } else {
+      network_.pooling().add(h, pooled_.data(), nullptr, steps_);
+    }
+    ++steps_;
+    std::copy(pooled_.begin(), pooled_.end(), finished_.begin());
+    network_.pooling().finish(steps_, finished_.data());
+    const std::int64_t width = network_.pooling().width();
+    network_.head().forward(packed_->head.data(), 1, {finished_.data(), width},
+                            {scores_.data(), network_.head().stride()});
+    network_.finish(scores_.data(), out);
+  }
+
+  /// States in order, then what is pooled so far (H values), then the number of steps.
+  std::vector<double> values() const {
+    std::vector<double> all;
+    for (const std::vector<T>& values : state_) all.insert(all.end(), values.begin(), values.end());
+    const auto hidden = network_.stack().shape().hidden;
+    all.insert(all.end(), pooled_.begin(), pooled_.begin() + hidden);
+    all.push_back(static_cast<double>(steps_));
+    return all;
+  }
+
+  void set_values(const std::vector<double>& all) {
+    const double* from = all.data();
+    const auto read = [&from](T* to, std::size_t count) {
+      for (std::size_t i = 0; i < count; ++i) to[i] = static_cast<T>(*from++);
+    };
+    for (std::vector<T>& values : state_) read(values.data(), values.size());
+    read(pooled_.data(), static_cast<std::size_t>(network_.stack().shape().hidden));
+    steps_ = static_cast<std::int64_t>(*from);
+  }
+
+ private:
+  const Net& network_;
+  std::shared_ptr<const typename Net::PackedModel> packed_;
+  StackWorkspace<T, Cell> workspace_;
+  std::vector<std::vector<T>> state_;
+  std::vector<void*> pointers_;
+  std::vector<T> pooled_, finished_, scores_, x_;
+  std::int64_t steps_ = 0;
+};
+
+LSTMCORE_END_NAMESPACE

@@ -1,0 +1,91 @@
+"""Recurrent networks of the LSTM family: a C++ engine with scikit-learn-style estimators.
+
+``import lstmcore`` loads NumPy and the compiled core. What needs scikit-learn, pandas or matplotlib loads on first use:
+
+- `SequenceClassifier`, `SequenceRegressor`: estimators for whole sequences (scikit-learn).
+- `load(path)`: the estimator in a model file; `load_model(path)`: its network alone, for NumPy.
+- `Recurrent`: the layer itself, with forward, backward and streaming step.
+- `converters`, `datasets`, `plotting`: submodules.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from ._core import ModelFileError, __version__, build_info, cells
+
+if TYPE_CHECKING:
+    from . import converters, datasets, plotting
+    from ._fitting import EpochInfo
+    from .classifier import SequenceClassifier
+    from .model import Model, load_model
+    from .persistence import load
+    from .recurrent import Recurrent
+    from .regressor import SequenceRegressor
+
+__all__ = [
+    "EpochInfo",
+    "Model",
+    "ModelFileError",
+    "Recurrent",
+    "SequenceClassifier",
+    "SequenceRegressor",
+    "__version__",
+    "build_info",
+    "cells",
+    "converters",
+    "datasets",
+    "get_cmake_dir",
+    "get_include",
+    "load",
+    "load_model",
+    "plotting",
+]
+
+# Name → module that has it (None: the name is a module itself).
+_LAZY = {
+    "EpochInfo": "_fitting",
+    "Model": "model",
+    "Recurrent": "recurrent",
+    "SequenceClassifier": "classifier",
+    "SequenceRegressor": "regressor",
+    "converters": None,
+    "datasets": None,
+    "load": "persistence",
+    "load_model": "model",
+    "plotting": None,
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Loads what `_LAZY` names, once (PEP 562)."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'lstmcore' has no attribute {name!r}")
+    home = _LAZY[name]
+    try:
+        module = importlib.import_module(f".{home or name}", __name__)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "sklearn":
+            raise
+        raise ModuleNotFoundError(
+            f"lstmcore.{name} needs scikit-learn 1.6 or newer: pip install scikit-learn", name=error.name
+        ) from error
+    value = module if home is None else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
+
+def get_include() -> str:
+    """Folder to give to a C++ compiler with -I for ``#include <lstmcore/…>``."""
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), "include")
+
+
+def get_cmake_dir() -> str:
+    """Folder of lstmcoreConfig.cmake, for ``cmake -Dlstmcore_DIR=…`` and ``find_package(lstmcore)``."""
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib", "cmake", "lstmcore")

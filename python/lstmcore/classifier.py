@@ -1,0 +1,346 @@
+"""SequenceClassifier: one label for a whole sequence."""
+
+# mypy: allow-subclassing-any, allow-untyped-calls
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.utils import assert_all_finite, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+
+from . import _core
+from ._base import Self, SequenceEstimator
+from ._labels import class_weights, encode_labels
+from .model import Model
+
+__all__ = ["SequenceClassifier"]
+
+Array = NDArray[Any]
+
+
+class SequenceClassifier(ClassifierMixin, SequenceEstimator):
+    """Recurrent network that gives a whole sequence one label.
+
+    Recurrent layers, pooling over time, a dense head with softmax; trained with cross-entropy by backpropagation
+    through time. Recurrent weights start orthogonal (Saxe, McClelland & Ganguli, 2014) and forget-gate biases at 1
+    (Jozefowicz, Zaremba & Sutskever, 2015).
+
+    Parameters
+    ----------
+    cell : str, default "lstm"
+        Recurrent cell, one of `lstmcore.cells()`: "lstm" (Gers, Schmidhuber & Cummins, 2000), "elman" (Elman, 1990), …
+    cell_options : dict or None, default None
+        Options of the cell, e.g. ``{"nonlinearity": "relu"}`` for "elman"; `lstmcore.cells()` lists them. None: the
+        cell's defaults.
+    hidden_size : int, default 64
+        Units of each layer and direction (H).
+    num_layers : int, default 1
+        Recurrent layers, each reading the outputs of the one below (L).
+    bidirectional : bool, default False
+        Whether every layer also reads from the end, its outputs concatenated (Schuster & Paliwal, 1997). `step` then is
+        not possible.
+    pooling : {"last", "mean", "max", "attention", "hopfield"}, default "last"
+        How the outputs of the last layer over time become one vector: those of the last step (for the reverse
+        direction: of the step it ends on), their mean, or their maximum. "attention" and "hopfield" are not available
+        yet.
+    dropout : float in [0, 1), default 0.0
+        Probability with which outputs of every layer but the last are zeroed in training (Zaremba, Sutskever & Vinyals,
+        2014). With one layer it has no effect, and `fit` warns.
+    recurrent_dropout : float in [0, 1), default 0.0
+        Dropout on the cell's candidate (Semeniuta, Severyn & Barth, 2016). Not available yet: must be 0.
+    solver : {"sgd", "rmsprop", "adam", "adamw"}, default "adam"
+        Stochastic gradient descent with momentum, RMSProp (Tieleman & Hinton, 2012), Adam (Kingma & Ba, 2015), AdamW
+        (Loshchilov & Hutter, 2019).
+    learning_rate_init : float, default 5e-3
+        Step size of the solver in the first epoch.
+    learning_rate : {"constant", "step", "cosine", "plateau"}, default "constant"
+        How the step size changes: not at all; times `schedule_factor` every `schedule_every` epochs; from
+        `learning_rate_init` towards 0 over `max_iter` epochs along half a cosine (Loshchilov & Hutter, 2017); times
+        `schedule_factor` when the validation loss (training loss where there is no validation set) has not improved by
+        `tol` for `schedule_every` epochs.
+    schedule_factor : float in (0, 1], default 0.5
+        Of the schedules "step" and "plateau".
+    schedule_every : int, default 10
+        Epochs, of the schedules "step" and "plateau".
+    momentum : float in [0, 1), default 0.9
+        Of the solver "sgd".
+    nesterov : bool, default False
+        Nesterov's momentum (Sutskever et al., 2013) for the solver "sgd".
+    beta_1, beta_2 : float in [0, 1), default 0.9, 0.999
+        Decay of the running mean of the gradient and of its square, of "adam" and "adamw".
+    rho : float in [0, 1), default 0.99
+        Decay of the running mean of the squared gradient, of "rmsprop".
+    epsilon : float, default 1e-8
+        Added to the denominators of "rmsprop", "adam" and "adamw".
+    alpha : float, default 0.0
+        L2 penalty ½·alpha·‖w‖² on the weights, not the biases; for "adamw" the decoupled weight decay.
+    batch_size : int, default 32
+        Sequences in a mini-batch. Sequences of similar length are put together.
+    max_iter : int, default 100
+        Epochs at most. Reaching it is no cause for a warning.
+    tol : float, default 1e-4
+        By how much a loss must fall to count as improvement.
+    early_stopping : bool, default False
+        Whether the loss on a validation set decides when to stop, and the weights of its best epoch are restored
+        (Prechelt, 1998). The set is `eval_set` of `fit`, or else `validation_fraction` of the training data. False: the
+        training loss decides, and the last weights stay.
+    validation_fraction : float in (0, 1), default 0.1
+        Part of the training data held out for early stopping when `fit` gets no `eval_set`, the same part of every
+        class.
+    n_iter_no_change : int or None, default 10
+        Training stops when the deciding loss has not improved by `tol` for this many epochs. None: never before
+        `max_iter`.
+    clip_norm : float or None, default 5.0
+        Gradients with a larger global L2 norm are scaled down to it (Pascanu, Mikolov & Bengio, 2013). None: off.
+    clip_value : float or None, default None
+        Every element of the gradient is limited to ± this. None: off.
+    bptt_steps : int or None, default None
+        Truncated backpropagation through time. Not available yet: must be None, which goes back through whole
+        sequences.
+    standardize : bool, default True
+        Whether each feature is shifted and scaled to mean 0 and standard deviation 1 over all steps of the training
+        sequences. Constant ones are only shifted. The statistics are part of the model.
+    class_weight : dict, "balanced" or None, default None
+        Factor on the loss of each class: by label, labels not named having 1; or "balanced", which gives every class
+        the same total weight. None: all 1.
+    warm_start : bool, default False
+        Whether `fit` goes on from the present weights, preprocessing and curves instead of starting anew.
+    shuffle : bool, default True
+        Whether each epoch takes the sequences in a new order.
+    random_state : int, RandomState or None, default None
+        Decides initial weights, held-out part, order of sequences and dropout. With an int, fits on the same data give
+        the same weights to the last bit, for any `n_jobs`.
+    verbose : int, default 0
+        1: a progress bar with loss and validation score (tqdm; without it as 2). 2: a line for each epoch.
+    n_jobs : int or None, default None
+        Threads; -1: all cores, None: OMP_NUM_THREADS, or else all cores. Small models use fewer.
+    device : {"cpu", "cuda"}, default "cpu"
+        "cuda" is not available yet.
+    precision : {"float32", "bfloat16", "float64"}, default "float32"
+        Type of weights and arithmetic. "bfloat16" is not available yet.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (K,)
+        Labels, sorted: the order of the columns of `predict_proba`.
+    model_ : lstmcore.model.Model
+        The network: `model_.parameters` holds copies of its weights by name.
+    n_features_in_ : int
+        Features of a step (I). For a 2-D X, the number of columns, which are its steps.
+    feature_names_in_ : ndarray of str
+        Names of the columns; only where X was a frame with names of columns.
+    n_iter_ : int
+        Epochs trained.
+    loss_ : float
+        Loss of the last epoch, mean over its mini-batches, penalty included.
+    loss_curve_ : list of float
+        The same for each epoch.
+    validation_loss_curve_, validation_scores_ : list of float, or None
+        Loss and accuracy on the validation set after each epoch; None where there is none.
+    best_loss_ : float
+        Lowest loss of the last call of `fit`: validation loss with early stopping, else training loss.
+    best_validation_score_ : float or None
+        With early stopping the score of the restored weights, else the highest; None without validation set.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lstmcore import SequenceClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> X = [rng.normal(size=(rng.integers(5, 20), 3)) for _ in range(60)]
+    >>> y = np.array(["down", "up"])[[int(x[-1, 0] > 0) for x in X]]
+    >>> classifier = SequenceClassifier(hidden_size=16, random_state=0).fit(X, y)
+    >>> classifier.predict(X[:3]).shape, classifier.predict_proba(X[:3]).shape
+    ((3,), (3, 2))
+    """
+
+    classes_: Array
+
+    def __init__(
+        self,
+        cell: str = "lstm",
+        *,
+        cell_options: dict[str, Any] | None = None,
+        hidden_size: int = 64,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        pooling: str = "last",
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        solver: str = "adam",
+        learning_rate_init: float = 5e-3,
+        learning_rate: str = "constant",
+        schedule_factor: float = 0.5,
+        schedule_every: int = 10,
+        momentum: float = 0.9,
+        nesterov: bool = False,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        rho: float = 0.99,
+        epsilon: float = 1e-8,
+        alpha: float = 0.0,
+        batch_size: int = 32,
+        max_iter: int = 100,
+        tol: float = 1e-4,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int | None = 10,
+        clip_norm: float | None = 5.0,
+        clip_value: float | None = None,
+        bptt_steps: int | None = None,
+        standardize: bool = True,
+        class_weight: dict[Any, float] | str | None = None,
+        warm_start: bool = False,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        n_jobs: int | None = None,
+        device: str = "cpu",
+        precision: str = "float32",
+    ) -> None:
+        self.cell = cell
+        self.cell_options = cell_options
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bidirectional = bidirectional
+        self.pooling = pooling
+        self.dropout = dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.solver = solver
+        self.learning_rate_init = learning_rate_init
+        self.learning_rate = learning_rate
+        self.schedule_factor = schedule_factor
+        self.schedule_every = schedule_every
+        self.momentum = momentum
+        self.nesterov = nesterov
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.rho = rho
+        self.epsilon = epsilon
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.clip_norm = clip_norm
+        self.clip_value = clip_value
+        self.bptt_steps = bptt_steps
+        self.standardize = standardize
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.verbose = verbose
+        self.n_jobs = n_jobs
+        self.device = device
+        self.precision = precision
+
+    def partial_fit(
+        self: Self, X: Any, y: Any, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """One pass over X in mini-batches, going on from the present weights and state of the optimiser.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`. The first call's X decides on the standardisation.
+        classes : array-like (K,), default None
+            All labels that any call will bring; needed in the first call, where y need not hold all of them.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Without `classes` in the first call, for labels not among them, with ``early_stopping=True`` or
+            ``class_weight="balanced"``, whose meaning for parts of the data is undefined.
+        """
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                "class_weight='balanced' is not supported for partial_fit: the classes' shares in all the data are not "
+                "known. Compute the weights and pass them as a dict."
+            )
+        if classes is None and not hasattr(self, "model_"):
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        return self._partial_fit(X, y, classes, sample_weight)
+
+    def predict_proba(self, X: Any) -> Array:
+        """Probability of each class: (N, K), in the order of `classes_` and the type of `precision`. X as for `fit`."""
+        return self._outputs(X)
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Logarithm of `predict_proba`; a probability that rounded to 0 gives minus infinity."""
+        with np.errstate(divide="ignore"):
+            result: Array = np.log(self._outputs(X))
+        return result
+
+    def predict(self, X: Any) -> Array:
+        """Most probable label of each sequence: (N,). X as for `fit`."""
+        best = np.argmax(self._outputs(X), axis=1)
+        labels: Array = self.classes_[best]
+        return labels
+
+    # --- what SequenceEstimator asks for -----------------------------------------------------------------------------
+
+    def _read_targets(self, y: Any, reset: bool, name: str, classes: Any = None) -> Array:
+        labels = column_or_1d(y, warn=True)
+        if labels.dtype.kind == "f":
+            assert_all_finite(labels, input_name=name)
+        check_classification_targets(labels)
+        if reset:
+            if classes is None:
+                known = np.unique(labels)
+                if len(known) < 2:
+                    raise ValueError(
+                        f"{name} has only one class, {known.tolist()[0]!r}: at least 2 classes are needed."
+                    )
+            else:
+                known = np.unique(column_or_1d(classes))
+                if len(known) < 2:
+                    raise ValueError(
+                        f"classes has {len(known)} distinct label(s): SequenceClassifier needs at least 2 classes."
+                    )
+            self.classes_ = known
+        elif classes is not None and not np.array_equal(np.unique(column_or_1d(classes)), self.classes_):
+            raise ValueError(
+                f"classes={np.unique(classes).tolist()!r} are not those of the first call, {self.classes_.tolist()!r}."
+            )
+        return encode_labels(labels, self.classes_, name)
+
+    def _loss_weights(self, y: Array, sample_weight: Array | None) -> Array | None:
+        factors = class_weights(self.class_weight, self.classes_, y, sample_weight)
+        weights = sample_weight
+        if factors is not None:
+            weights = factors[y] if sample_weight is None else sample_weight * factors[y]
+        return weights
+
+    def _check_training_weights(self, y: Array, weights: Array) -> None:
+        present = np.unique(y[weights > 0])
+        if len(present) == 1 and len(np.unique(y)) > 1:
+            label = self.classes_[present[0]]
+            raise ValueError(
+                f"Only one class, {label!r}, has weights other than zero (sample_weight, class_weight): at least 2 "
+                "classes are needed."
+            )
+
+    def _head(self) -> tuple[str, int, str]:
+        return "softmax", len(self.classes_), "cross_entropy"
+
+    def _target_scaling(self, y: Array, weights: Array | None) -> tuple[Array, Array]:
+        return np.zeros(len(self.classes_)), np.ones(len(self.classes_))
+
+    def _score_outputs(self, outputs: Array, y: Array, sample_weight: Array | None) -> float:
+        return float(np.average(np.argmax(outputs, axis=1) == y, weights=sample_weight))
+
+    def _strata(self, y: Array) -> Array | None:
+        return y
+
+    def _wrap(self, core: _core.Model) -> Model:
+        return Model(core, classes=self.classes_)

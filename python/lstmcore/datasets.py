@@ -1,0 +1,342 @@
+"""Sequence data to try things on: one recorded set, one from scikit-learn, and three synthetic tasks with a long lag.
+
+Every function returns ``(X, y)`` in a form that the estimators take as it is: X is an array (N, T, I) where all
+sequences have one length, otherwise a list of N arrays (T_i, I); y has N entries. N sequences, T steps, I features.
+
+The synthetic tasks are those with which Hochreiter & Schmidhuber (1997, "Long Short-Term Memory", Neural Computation
+9(8)) showed that an LSTM bridges long time lags. The answer depends on a few steps far before the end, everything
+between is noise, so a network that forgets scores no better than chance.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "adding_problem",
+    "digits_as_sequences",
+    "load_japanese_vowels",
+    "read_ts",
+    "temporal_order",
+    "two_sequence",
+]
+
+Float = NDArray[np.floating[Any]]
+RandomState = int | np.random.Generator | None
+
+
+def load_japanese_vowels(
+    split: Literal["train", "test"] | None = None, *, folder: str | os.PathLike[str] | None = None
+) -> tuple[list[NDArray[np.float64]], NDArray[np.int64]]:
+    """Japanese Vowels: nine speakers say /ae/; tell who spoke.
+
+    Kudo, Toyama & Shimbo (1999), "Multidimensional curve classification using passing-through regions", Pattern
+    Recognition Letters 20(11-13). Each step is one frame of 12 LPC cepstrum coefficients, utterances last 7 to 29
+    frames. The split is the official one: 270 training utterances (30 a speaker) and 370 test utterances (24 to 88).
+
+    Parameters
+    ----------
+    split : "train", "test" or None
+        Which part; None gives both, training utterances first.
+    folder : path, optional
+        Folder with ``JapaneseVowels_TRAIN.ts`` and ``JapaneseVowels_TEST.ts``. By default the files inside the
+        installed sktime package are read (``pip install "lstmcore[demo]"``); sktime itself is not imported.
+
+    Returns
+    -------
+    X : list of arrays (T_i, 12), float64
+    y : array (N,), int64, speakers 1 to 9
+
+    Raises
+    ------
+    ImportError
+        sktime is not installed and no folder was given.
+    FileNotFoundError
+        The folder does not hold the files.
+    """
+    if split not in ("train", "test", None):
+        raise ValueError(f'split must be "train", "test" or None, got {split!r}')
+    where = _sktime_folder() if folder is None else Path(folder)
+    X: list[NDArray[np.float64]] = []
+    labels: list[NDArray[Any]] = []
+    for part in ("TRAIN", "TEST") if split is None else (split.upper(),):
+        path = where / f"JapaneseVowels_{part}.ts"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} does not exist: pass folder=, a folder with JapaneseVowels_TRAIN.ts and JapaneseVowels_TEST.ts"
+            )
+        sequences, y = read_ts(path)
+        if y is None or any(sequence.shape[1] != 12 for sequence in sequences):
+            raise ValueError(f"{path} is not the Japanese Vowels set: expected 12 features and class labels")
+        X += sequences
+        labels.append(y)
+    return X, np.concatenate(labels).astype(np.int64)
+
+
+def _sktime_folder() -> Path:
+    # find_spec locates the package without running it: importing sktime takes seconds, reading its files does not.
+    spec = importlib.util.find_spec("sktime")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(
+            "load_japanese_vowels() reads the data files that the sktime package carries, and sktime is not installed. "
+            'Install it with: pip install "lstmcore[demo]"   (or pass folder=, where you keep the two .ts files)'
+        )
+    return Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "JapaneseVowels"
+
+
+def read_ts(path: str | os.PathLike[str]) -> tuple[list[NDArray[np.float64]], NDArray[Any] | None]:
+    """Read a ``.ts`` file, the text format of the UEA & UCR time-series archive (timeseriesclassification.com).
+
+    Parameters
+    ----------
+    path : path of the file
+
+    Returns
+    -------
+    X : list of arrays (T_i, I), float64; a missing value ``?`` becomes NaN
+    y : array (N,) of class labels as text (``@classLabel true``), of float64 (``@targetLabel true``), or None
+
+    Raises
+    ------
+    ValueError
+        The file is not whole or uses explicit time stamps, which are not supported; the message names the line.
+    """
+    sequences: list[NDArray[np.float64]] = []
+    answers: list[str] = []
+    header: dict[str, str] = {}
+    classes: set[str] = set()
+    in_data = False
+    with open(path, encoding="utf-8") as file:
+        for number, raw in enumerate(file, start=1):
+            line = raw.strip()
+            if not line or line.startswith("#"):
+                continue
+            if not in_data:
+                if not line.startswith("@"):
+                    raise ValueError(f"{path}, line {number}: expected a header line that starts with @ before @data")
+                key, _, value = line[1:].partition(" ")
+                header[key.lower()] = value.strip()
+                if key.lower() == "data":
+                    in_data = True
+                    if header.get("timestamps", "false").lower() == "true":
+                        raise ValueError(f"{path}: @timeStamps true is not supported; export the series without them")
+                    classes = set(header.get("classlabel", "").split()[1:])
+                continue
+            has_label = _true(header, "classlabel") or _true(header, "targetlabel")
+            fields = line.split(":")
+            if has_label:
+                answers.append(fields.pop().strip())
+                if classes and answers[-1] not in classes:
+                    raise ValueError(
+                        f"{path}, line {number}: class label {answers[-1]!r} is not in the @classLabel line"
+                    )
+            expected = int(header["dimensions"]) if "dimensions" in header else len(fields)
+            if not fields or len(fields) != expected:
+                raise ValueError(f"{path}, line {number}: {len(fields)} dimensions, expected {expected}")
+            try:
+                columns = [np.array([_number(text) for text in field.split(",")]) for field in fields]
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error}") from None
+            if len({len(column) for column in columns}) != 1:
+                lengths = [len(column) for column in columns]
+                raise ValueError(f"{path}, line {number}: the dimensions of one sequence differ in length: {lengths}")
+            sequences.append(np.stack(columns, axis=1))
+    if not sequences:
+        raise ValueError(f"{path}: no sequences after @data" if in_data else f"{path}: no @data line, not a .ts file")
+    if _true(header, "classlabel"):
+        return sequences, np.array(answers)
+    if _true(header, "targetlabel"):
+        return sequences, np.array([_number(answer) for answer in answers])
+    return sequences, None
+
+
+def _true(header: dict[str, str], key: str) -> bool:
+    return header.get(key, "false").lower().startswith("true")
+
+
+def _number(text: str) -> float:
+    return float("nan") if text.strip() == "?" else float(text)
+
+
+def digits_as_sequences() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Handwritten digits read row by row: scikit-learn's 8 by 8 images as sequences of 8 rows.
+
+    Returns
+    -------
+    X : array (1797, 8, 8), float64 in [0, 1]: image, row (the time axis, top to bottom), column
+    y : array (1797,), int64, the digit
+
+    Raises
+    ------
+    ImportError
+        scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError("digits_as_sequences() needs scikit-learn: pip install scikit-learn") from error
+    digits = load_digits()
+    return np.asarray(digits.images / 16.0, dtype=np.float64), np.asarray(digits.target, dtype=np.int64)
+
+
+def adding_problem(
+    n_sequences: int = 1000,
+    length: int = 100,
+    *,
+    variant: Literal["sum", "original"] = "sum",
+    random_state: RandomState = None,
+) -> tuple[NDArray[np.float64] | list[NDArray[np.float64]], NDArray[np.float64]]:
+    """The adding problem: add the two marked numbers of a long sequence (a regression).
+
+    Parameters
+    ----------
+    n_sequences : int, default 1000
+        N, at least 1.
+    length : int, default 100
+        T, at least 2 ("sum") or 22 ("original").
+    variant : "sum" or "original", default "sum"
+        "sum": the common form (Le, Jaitly & Hinton 2015, arXiv:1504.00941). Values are uniform in [0, 1); one step in
+        each half of the sequence is marked 1, all others 0; y is the sum of the two marked values. Answering 1.0
+        always has a mean squared error of 1/6.
+        "original": experiment 4 of Hochreiter & Schmidhuber (1997). Values are uniform in [-1, 1], lengths uniform in
+        T ... T + T/10; the marker is 1 at one of the first ten steps and at another of the first T/2 - 1, -1 at the
+        first and last step, otherwise 0; y = 0.5 + (x1 + x2) / 4, in [0, 1]. A value marked at the first step counts
+        as zero. Answering 0.5 always has a mean squared error of 1/24.
+    random_state : int, numpy.random.Generator or None, default None
+        The same int gives the same data.
+
+    Returns
+    -------
+    X : array (N, T, 2), or for "original" a list of N arrays (T_i, 2); feature 0 is the value, feature 1 the marker
+    y : array (N,)
+    """
+    _check("n_sequences", n_sequences, 1)
+    rng = np.random.default_rng(random_state)
+    if variant == "sum":
+        _check("length", length, 2)
+        X = np.zeros((n_sequences, length, 2))
+        X[:, :, 0] = rng.random((n_sequences, length))
+        rows = np.arange(n_sequences)
+        first = rng.integers(0, length // 2, n_sequences)
+        second = rng.integers(length // 2, length, n_sequences)
+        X[rows, first, 1] = 1.0
+        X[rows, second, 1] = 1.0
+        return X, X[rows, first, 0] + X[rows, second, 0]
+    if variant != "original":
+        raise ValueError(f'variant must be "sum" or "original", got {variant!r}')
+    _check("length", length, 22)  # so that the first ten steps lie within the first T/2 - 1
+    sequences: list[NDArray[np.float64]] = []
+    y = np.empty(n_sequences)
+    for n, T in enumerate(_lengths(rng, n_sequences, length)):
+        sequence = np.zeros((T, 2))
+        sequence[:, 0] = rng.uniform(-1.0, 1.0, T)
+        sequence[[0, -1], 1] = -1.0
+        t1 = int(rng.integers(0, 10))
+        t2 = int(rng.integers(0, length // 2 - 2))
+        t2 += t2 >= t1  # uniform over the steps that are still unmarked
+        if 0 in (t1, t2):
+            sequence[0, 0] = 0.0
+        sequence[[t1, t2], 1] = 1.0
+        y[n] = 0.5 + (sequence[t1, 0] + sequence[t2, 0]) / 4.0
+        sequences.append(sequence)
+    return sequences, y
+
+
+def temporal_order(
+    n_sequences: int = 1000, length: int = 100, *, n_symbols: Literal[2, 3] = 2, random_state: RandomState = None
+) -> tuple[list[NDArray[np.float64]], NDArray[np.str_]]:
+    """Temporal order: in which order did X and Y occur, long ago, among distractors (a classification)?
+
+    Experiments 6a and 6b of Hochreiter & Schmidhuber (1997). A sequence starts with E and ends with B; between them
+    every step is one of the distractors a, b, c, d, except two (6a) or three (6b) relevant steps, each X or Y. Symbols
+    are one-hot, in the order E, B, a, b, c, d, X, Y. The class is the word of the relevant symbols.
+
+    Parameters
+    ----------
+    n_sequences : int, default 1000
+        N, at least 1.
+    length : int, default 100
+        T, at least 20; lengths are uniform in T ... T + T/10. The relevant steps lie T/10 wide from T/10 and T/2 (6a),
+        or from T/10, T/3 and 2T/3 (6b); for T = 100 these are the positions of the paper.
+    n_symbols : 2 or 3, default 2
+        Relevant symbols: 4 or 8 classes.
+    random_state : int, numpy.random.Generator or None, default None
+        The same int gives the same data.
+
+    Returns
+    -------
+    X : list of N arrays (T_i, 8), float64
+    y : array (N,) of text: "XX", "XY", "YX", "YY" (or "XXX" ... "YYY")
+    """
+    _check("n_sequences", n_sequences, 1)
+    _check("length", length, 20)
+    if n_symbols not in (2, 3):
+        raise ValueError(f"n_symbols must be 2 or 3, got {n_symbols!r}")
+    rng = np.random.default_rng(random_state)
+    starts = (0.1, 0.5) if n_symbols == 2 else (0.1, 0.33, 0.66)
+    one_hot = np.eye(8)
+    X: list[NDArray[np.float64]] = []
+    words: list[str] = []
+    for T in _lengths(rng, n_sequences, length):
+        symbols = rng.integers(2, 6, T)
+        symbols[0], symbols[-1] = 0, 1
+        relevant = rng.integers(6, 8, n_symbols)
+        for start, symbol in zip(starts, relevant, strict=True):
+            low = round(start * length)
+            symbols[rng.integers(low, low + length // 10 + 1)] = symbol
+        X.append(one_hot[symbols])
+        words.append("".join("EBabcdXY"[symbol] for symbol in relevant))
+    return X, np.array(words)
+
+
+def two_sequence(
+    n_sequences: int = 1000, length: int = 100, *, n_signal: int = 3, random_state: RandomState = None
+) -> tuple[list[NDArray[np.float64]], NDArray[np.int64]]:
+    """The two-sequence (latch) problem: keep one bit through noise (a classification).
+
+    Bengio, Simard & Frasconi (1994), in the form of experiment 3a of Hochreiter & Schmidhuber (1997): the first
+    n_signal values are +1 (class 1) or -1 (class 0), all later ones Gaussian noise of mean 0 and variance 0.2.
+
+    Parameters
+    ----------
+    n_sequences : int, default 1000
+        N, at least 1.
+    length : int, default 100
+        T, larger than n_signal; lengths are uniform in T ... T + T/10.
+    n_signal : int, default 3
+        Steps that carry the class, at least 1.
+    random_state : int, numpy.random.Generator or None, default None
+        The same int gives the same data.
+
+    Returns
+    -------
+    X : list of N arrays (T_i, 1), float64
+    y : array (N,), int64, 0 or 1
+    """
+    _check("n_sequences", n_sequences, 1)
+    _check("n_signal", n_signal, 1)
+    _check("length", length, n_signal + 1)
+    rng = np.random.default_rng(random_state)
+    y = rng.integers(0, 2, n_sequences)
+    X: list[NDArray[np.float64]] = []
+    for T, label in zip(_lengths(rng, n_sequences, length), y, strict=True):
+        sequence = rng.normal(0.0, np.sqrt(0.2), (T, 1))
+        sequence[:n_signal] = 2.0 * label - 1.0
+        X.append(sequence)
+    return X, y
+
+
+def _lengths(rng: np.random.Generator, n_sequences: int, length: int) -> list[int]:
+    lengths: list[int] = rng.integers(length, length + length // 10 + 1, n_sequences).tolist()
+    return lengths
+
+
+def _check(name: str, value: int, least: int) -> None:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be an int of at least {least}, got {value!r}")

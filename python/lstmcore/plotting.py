@@ -1,0 +1,226 @@
+"""Plots of what a fit did: learning curve and confusion matrix, with matplotlib (optional).
+
+Nothing here touches ``matplotlib.pyplot``: no backend is chosen, no global figure is left behind, so the functions work
+in scripts without a display, in notebooks and inside graphical programs alike. Without ``ax`` a new
+``matplotlib.figure.Figure`` is made; it is the ``figure`` attribute of the axes returned::
+
+    ax = lstmcore.plotting.plot_learning_curve(model)
+    ax.figure.savefig("learning-curve.png", dpi=150)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["confusion_matrix_text", "plot_confusion_matrix", "plot_learning_curve"]
+
+# Two hues that stay apart for colour-blind readers and in grey print (Okabe & Ito 2008).
+_TRAINING, _VALIDATION = "#0072b2", "#d55e00"
+_INK, _GRID = "#333333", "#e3e3e3"
+
+
+def plot_learning_curve(estimator: Any, ax: Axes | None = None, *, quantity: Literal["loss", "score"] = "loss") -> Axes:
+    """Plot what a fitted estimator recorded after each epoch.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+        Its ``loss_curve_`` and, where it was fitted with validation data, ``validation_loss_curve_`` and
+        ``validation_scores_`` are read.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure.
+    quantity : "loss" or "score", default "loss"
+        "loss": training loss and, if there is one, validation loss. "score": validation score.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    ValueError
+        The estimator recorded no such quantity.
+    """
+    if quantity not in ("loss", "score"):
+        raise ValueError(f'quantity must be "loss" or "score", got {quantity!r}')
+    training = _curve(estimator, "loss_curve_")
+    if training is None:
+        raise ValueError(
+            f"estimator must be fitted: {type(estimator).__name__} has no loss_curve_ yet. Call fit() first"
+        )
+    if quantity == "score":
+        scores = _curve(estimator, "validation_scores_")
+        if scores is None:
+            raise ValueError(
+                "there are no validation_scores_ to plot: fit with eval_set=(X, y) or early_stopping=True, "
+                'or plot quantity="loss"'
+            )
+        curves = [("validation", scores, _VALIDATION)]
+    else:
+        curves = [("training", training, _TRAINING)]
+        validation = _curve(estimator, "validation_loss_curve_")
+        if validation is not None:
+            curves.append(("validation", validation, _VALIDATION))
+
+    axes = _new_axes(6.4, 4.0) if ax is None else ax
+    from matplotlib.ticker import MaxNLocator  # after _new_axes, which explains a missing matplotlib
+
+    for label, values, colour in curves:
+        epochs = np.arange(1, len(values) + 1)
+        axes.plot(epochs, values, color=colour, linewidth=2, label=label, marker="o" if len(values) < 3 else None)
+    label, values, colour = curves[-1]
+    if label == "validation" and np.isfinite(values).any():
+        best = int(np.nanargmax(values) if quantity == "score" else np.nanargmin(values))
+        text = f"best: {values[best]:.4g} (epoch {best + 1})"
+        axes.plot(
+            best + 1, values[best], "o", color=colour, markersize=7, markeredgecolor="white", label=text, clip_on=False
+        )
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("score" if quantity == "score" else "loss")
+    axes.set_xlim(0.5 if len(training) < 3 else 1, len(training) + (0.5 if len(training) < 3 else 0))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if quantity == "loss" and all((values[np.isfinite(values)] >= 0).all() for _, values, _ in curves):
+        axes.set_ylim(bottom=0)
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    _quiet_frame(axes)
+    axes.legend(frameon=False)
+    return axes
+
+
+def plot_confusion_matrix(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    ax: Axes | None = None,
+    *,
+    labels: Sequence[Any] | None = None,
+    normalize: bool = False,
+) -> Axes:
+    """Plot how often each class was taken for each other.
+
+    The colour of a cell is its share of its row, so that rare classes show as clearly as frequent ones.
+
+    Parameters
+    ----------
+    y_true, y_pred : arrays (N,)
+        Labels and predictions.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure.
+    labels : sequence, optional
+        The classes in the order of rows and columns. Default: all that occur, sorted.
+    normalize : bool, default False
+        Write the share of the row into each cell instead of the count.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    ValueError
+        The arrays differ in length, are empty, or hold a class that is not in labels.
+    """
+    counts, names = _confusion(y_true, y_pred, labels)
+    K = len(names)
+    side = min(max(0.42 * K, 2.6), 14.0)
+    axes = _new_axes(side + 1.0, side + 1.1) if ax is None else ax
+    totals = counts.sum(axis=1, keepdims=True)
+    share = counts / np.maximum(totals, 1)
+    axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
+    if K <= 40:  # beyond that the figures could not be read
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            text = f"{share[row, column]:.2f}" if normalize else str(counts[row, column])
+            ink = "white" if share[row, column] > 0.55 else _INK
+            axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=7 if normalize else 9)
+    rotation = 45.0 if max(len(name) for name in names) > 4 else 0.0
+    axes.set_xticks(np.arange(K), names, rotation=rotation, ha="right" if rotation else "center")
+    axes.set_yticks(np.arange(K), names)
+    axes.set_xticks(np.arange(K + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(K + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="#f0f0f0", linewidth=1)
+    axes.tick_params(which="both", length=0)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    accuracy = np.trace(counts) / counts.sum()
+    axes.set_title(f"accuracy {accuracy:.3f} ({np.trace(counts)} of {counts.sum()})", fontsize=11, color=_INK)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return axes
+
+
+def confusion_matrix_text(y_true: ArrayLike, y_pred: ArrayLike, *, labels: Sequence[Any] | None = None) -> str:
+    """The confusion matrix as lines of text: a row for each true class, a column for each prediction, dots for zeros.
+
+    Parameters and errors as for :func:`plot_confusion_matrix`; needs no matplotlib.
+    """
+    counts, names = _confusion(y_true, y_pred, labels)
+    recall = np.diag(counts) / np.maximum(counts.sum(axis=1), 1)
+    width = max(max(len(name) for name in names), len(str(counts.max())), 2) + 1
+    left = max(len("true"), max(len(name) for name in names))
+    lines = [
+        " " * left + "  predicted",
+        "true".rjust(left) + " " + "".join(name.rjust(width) for name in names) + "   recall",
+    ]
+    for name, row, value in zip(names, counts, recall, strict=True):
+        cells = "".join((str(count) if count else "·").rjust(width) for count in row)
+        lines.append(name.rjust(left) + " " + cells + (f"{value:9.3f}" if row.sum() else "        -"))
+    return "\n".join(lines)
+
+
+def _confusion(
+    y_true: ArrayLike, y_pred: ArrayLike, labels: Sequence[Any] | None
+) -> tuple[NDArray[np.int64], list[str]]:
+    """Counts [K, K], rows true and columns predicted, and the names of the K classes."""
+    truth, guess = np.asarray(y_true), np.asarray(y_pred)
+    if truth.ndim != 1 or truth.shape != guess.shape or truth.size == 0:
+        raise ValueError(
+            "y_true and y_pred must be one-dimensional, of one length and not empty, "
+            f"got shapes {truth.shape} and {guess.shape}"
+        )
+    classes = np.unique(np.concatenate([truth, guess])) if labels is None else np.asarray(labels)
+    order = {label: k for k, label in enumerate(classes.tolist())}
+    if len(order) != len(classes):
+        raise ValueError(f"labels must not repeat, got {classes.tolist()}")
+    counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    for name, values in (("y_true", truth), ("y_pred", guess)):
+        unknown = sorted(set(values.tolist()) - order.keys(), key=str)
+        if unknown:
+            raise ValueError(f"{name} holds classes that are not in labels: {unknown[:5]}. Add them to labels")
+    np.add.at(counts, ([order[v] for v in truth.tolist()], [order[v] for v in guess.tolist()]), 1)
+    return counts, [str(label) for label in classes.tolist()]
+
+
+def _curve(estimator: Any, name: str) -> NDArray[np.float64] | None:
+    values = getattr(estimator, name, None)
+    if values is None or len(values) == 0:
+        return None
+    return np.asarray(values, dtype=np.float64)
+
+
+def _new_axes(width: float, height: float) -> Axes:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            'plots need matplotlib: pip install matplotlib   (or pip install "lstmcore[demo]")'
+        ) from error
+    return Figure(figsize=(width, height), layout="constrained").add_subplot()
+
+
+def _quiet_frame(axes: Axes) -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color("#888888")
+    axes.tick_params(color="#888888", labelcolor=_INK)

@@ -1,0 +1,126 @@
+"""The benchmark runs from end to end on tiny shapes, and its peers agree on what they compute."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).resolve().parent.parent / "bench"
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="the benchmark needs torch"),
+    pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="the benchmark needs scikit-learn"),
+]
+HAS_ONNX = all(importlib.util.find_spec(name) is not None for name in ("onnx", "onnxruntime"))
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCH / "run.py"), *arguments]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench")
+    done = run("--quick", "--only", "grid", "--threads", "1,2", "--output", str(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads((folder / "results.json").read_text()), folder, done.stdout
+
+
+def test_every_row_was_measured_by_every_peer_with_both_numbers_of_threads(grid):
+    results, _, _ = grid
+    assert {row["threads"] for row in results["rows"]} == {1, 2}
+    for row in results["rows"]:
+        expected = {"lstmcore", "torch"}
+        if row["kind"] == "ragged":
+            expected.add("torch padded")
+        if HAS_ONNX and row["mode"] == "inference":
+            expected |= {"onnxruntime", "onnxruntime int8"} if row["cell"] == "lstm" else {"onnxruntime"}
+        assert set(row["ms"]) == expected
+        assert all(milliseconds > 0 for milliseconds in row["ms"].values())
+        for peer, ratio in row["ratio"].items():
+            assert ratio == pytest.approx(row["ms"][peer] / row["ms"]["lstmcore"])
+    measured = {(row["kind"], row["mode"]) for row in results["rows"]}
+    assert measured == {
+        *(("sequence", mode) for mode in ("inference", "training")),
+        *(("ragged", mode) for mode in ("inference", "training")),
+        ("step", "inference"),
+    }
+
+
+def test_peers_agree(grid):
+    results, _, _ = grid
+    for row in results["rows"]:
+        assert row["disagreement"] == []
+        assert row["error"]["lstmcore"] < 1e-5, row["name"]  # outputs; for training, all gradients as well
+        if "onnxruntime" in row["ratio"]:
+            assert row["error"]["onnxruntime"] < 1e-5
+
+
+def test_geometric_means_tables_and_plots(grid):
+    results, folder, printed = grid
+    rows = [r for r in results["rows"] if (r["group"], r["mode"], r["threads"]) == ("grid", "inference", 1)]
+    assert len(rows) == 2
+    expected = (rows[0]["ratio"]["torch"] * rows[1]["ratio"]["torch"]) ** 0.5
+    means = {(m["threads"], m["mode"], m["peer"]): m["ratio"] for m in results["geomean"]}
+    assert means[1, "inference", "torch"] == pytest.approx(expected)
+    table = (folder / "tables.md").read_text()
+    assert table in printed
+    assert f"({expected:.2f})" in table
+    if importlib.util.find_spec("matplotlib") is not None:
+        assert (folder / "grid.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_peer_that_differs_is_an_error(tmp_path):
+    # The weights of ours are disturbed: the run must say so and fail.
+    code = f"""if True:
+        import sys
+        sys.path.insert(0, {str(BENCH)!r})
+        import rows, run, peers_ours
+        init = peers_ours.Peer.__init__
+        def disturbed(self, problem, n_threads):
+            init(self, problem, n_threads)
+            self.layer.parameters["R_l0"][0, 0] += 0.1
+        peers_ours.Peer.__init__ = disturbed
+        row = rows.select(["4x20x32x32"], quick=True)[0]
+        entries = run.measure_row(row, 1, 0.01, True)
+        assert [entry["disagreement"] for entry in entries] == [["lstmcore"], ["lstmcore"]], entries
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "DIFFER: lstmcore" in done.stdout
+
+
+def test_fits_and_footprint(tmp_path):
+    names = ["digits", "adding"] + (["Vowels"] if importlib.util.find_spec("sktime") is not None else [])
+    rows = [argument for name in names for argument in ("--rows", name)]
+    done = run("--quick", "--only", "fits", "--only", "import", "--threads", "1", *rows, "--output", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert len(results["fits"]) == len(names)
+    for fit in results["fits"]:
+        assert set(fit["seconds"]) == set(fit["scores"]) == {"lstmcore", "torch"}
+        assert all(seconds > 0 for side in fit["seconds"].values() for seconds in side)
+    sizes = {entry["name"]: entry for entry in results["import"]}
+    assert {"numpy", "lstmcore", "torch"} <= set(sizes)
+    assert 0 < sizes["lstmcore"]["bytes"] < sizes["torch"]["bytes"]
+    assert 0 < sizes["lstmcore"]["seconds"] < sizes["torch"]["seconds"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--threads", "0"], "--threads: expected positive numbers"),
+        (["--threads", "one"], "--threads: expected positive numbers"),
+        (["--quick", "--only", "grid", "--rows", "9999"], "--rows: nothing contains '9999'"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, message, tmp_path):
+    done = run(*arguments, "--output", str(tmp_path / "none"))
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "none").exists()

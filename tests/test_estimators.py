@@ -1,0 +1,612 @@
+"""Training and prediction with SequenceClassifier and SequenceRegressor: options, stopping, continuing, scikit-learn."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from sequences import FAST, last_value, pad, ragged, three_classes, two_classes
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+import lstmcore
+from lstmcore import SequenceClassifier, SequenceRegressor
+
+X = ragged(90)
+Y2, Y3, YR = two_classes(X), three_classes(X), last_value(X)
+X_TEST = ragged(40, seed=1)
+Estimator = Any
+BOTH = [pytest.param(SequenceClassifier, Y3, id="classifier"), pytest.param(SequenceRegressor, YR, id="regressor")]
+
+
+def weights_of(estimator: Estimator) -> np.ndarray:
+    return estimator.model_.core.get_weights()
+
+
+# --- learning ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("pooling", ["last", "max"])
+def test_classifier_learns(pooling: str, bidirectional: bool) -> None:
+    classifier = SequenceClassifier(**FAST | {"max_iter": 40}, pooling=pooling, bidirectional=bidirectional)
+    classifier.fit(X, Y2)
+    assert classifier.classes_.tolist() == ["down", "up"]
+    assert classifier.score(X, Y2) > 0.93
+    probabilities = classifier.predict_proba(X_TEST)
+    assert probabilities.shape == (40, 2)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
+    assert (classifier.predict(X_TEST) == classifier.classes_[probabilities.argmax(axis=1)]).all()
+    np.testing.assert_array_equal(classifier.predict_log_proba(X_TEST), np.log(probabilities))
+
+
+@pytest.mark.parametrize("solver", ["sgd", "rmsprop", "adam", "adamw"])
+@pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "plateau"])
+def test_every_solver_and_schedule_lowers_the_loss(solver: str, schedule: str) -> None:
+    rate = {"sgd": 5e-2, "rmsprop": 5e-3}.get(solver, 1e-2)
+    classifier = SequenceClassifier(
+        **FAST | {"learning_rate_init": rate}, solver=solver, learning_rate=schedule, schedule_every=2, nesterov=True
+    ).fit(X, Y3)
+    assert classifier.loss_curve_[-1] < 0.9 * classifier.loss_curve_[0]
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber"])
+def test_regressor_learns(loss: str) -> None:
+    regressor = SequenceRegressor(**FAST | {"max_iter": 60}, loss=loss).fit(X, YR)
+    prediction = regressor.predict(X)
+    assert prediction.shape == (90,)
+    assert prediction.dtype == np.float64
+    assert regressor.score(X, YR) > 0.9
+
+
+def test_several_targets() -> None:
+    Y = np.stack([YR, -3 * YR + 1, np.full(len(YR), 5.0)], axis=1)
+    regressor = SequenceRegressor(**FAST | {"max_iter": 40}).fit(X, Y)
+    prediction = regressor.predict(X_TEST)
+    assert prediction.shape == (40, 3)
+    # A constant target has no deviation to divide by.
+    np.testing.assert_allclose(prediction[:, 2], 5.0, atol=0.5)
+    assert SequenceRegressor(**FAST).fit(X, YR[:, None]).predict(X_TEST).shape == (40, 1)
+
+
+def test_constant_target_and_constant_feature() -> None:
+    constant = [np.column_stack([x, np.full(len(x), 3.25)]) for x in X]
+    regressor = SequenceRegressor(**FAST | {"max_iter": 100}).fit(constant, np.full(len(X), -2.5))
+    np.testing.assert_allclose(regressor.predict(constant), -2.5, atol=0.1)
+
+
+def test_standardisation_is_that_of_all_real_steps() -> None:
+    padded = pad(X)
+    regressor = SequenceRegressor(**FAST | {"max_iter": 1}).fit(padded, YR)
+    steps = np.concatenate(X)
+    preprocessing = regressor.model_.core.preprocessing
+    np.testing.assert_allclose(preprocessing["input_mean"], steps.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(preprocessing["input_scale"], 1 / steps.std(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(preprocessing["output_mean"], YR.mean(), rtol=1e-12)
+    np.testing.assert_allclose(preprocessing["output_scale"], 1 / YR.std(), rtol=1e-12)
+    plain = SequenceRegressor(**FAST | {"max_iter": 1}, standardize=False).fit(padded, YR)
+    for name, value in plain.model_.core.preprocessing.items():
+        assert (value == (0 if name.endswith("mean") else 1)).all()
+
+
+def test_offset_that_the_precision_cannot_resolve() -> None:
+    far = [x * 1e-3 + 1e6 for x in X]
+    with pytest.raises(ValueError, match=r"Feature 0 of X varies by .* float32 cannot resolve.*precision='float64'"):
+        SequenceClassifier(**FAST).fit(far, Y2)
+    near = SequenceClassifier(**FAST, precision="float64").fit(X, Y2)
+    away = SequenceClassifier(**FAST, precision="float64").fit(far, Y2)
+    np.testing.assert_allclose(near.predict_proba(X), away.predict_proba(far), atol=1e-4)
+
+
+def test_precision() -> None:
+    double = SequenceClassifier(**FAST, precision="float64").fit(X, Y2)
+    assert weights_of(double).dtype == np.float64
+    assert double.predict_proba(X).dtype == np.float64
+
+
+@pytest.mark.parametrize(("kind", "y"), BOTH)
+def test_random_state(kind: Any, y: np.ndarray) -> None:
+    settings = FAST | {"max_iter": 3, "num_layers": 2, "dropout": 0.3}
+    first, second = kind(**settings).fit(X, y), kind(**settings | {"n_jobs": 2}).fit(X, y)
+    np.testing.assert_array_equal(weights_of(first), weights_of(second))
+    generator = np.random.RandomState(3)
+    a = kind(**settings | {"random_state": generator}).fit(X, y)
+    b = kind(**settings | {"random_state": generator}).fit(X, y)
+    assert not np.array_equal(weights_of(a), weights_of(b))
+    c = kind(**settings | {"random_state": None}).fit(X, y)
+    d = kind(**settings | {"random_state": None}).fit(X, y)
+    assert not np.array_equal(weights_of(c), weights_of(d))
+
+
+def test_shuffle_and_alpha_reach_the_trainer() -> None:
+    base = SequenceClassifier(**FAST | {"max_iter": 2}).fit(X, Y2)
+    for change in (
+        {"shuffle": False}, {"alpha": 0.1}, {"clip_norm": 1e-3}, {"clip_value": 1e-4}, {"beta_1": 0.5}, {"beta_2": 0.9},
+        {"epsilon": 1e-2}, {"solver": "sgd"}, {"solver": "sgd", "momentum": 0.0}, {"solver": "rmsprop", "rho": 0.5},
+        {"batch_size": 7}, {"learning_rate": "step", "schedule_every": 1}, {"learning_rate": "cosine"},
+    ):  # fmt: skip
+        other = SequenceClassifier(**FAST | {"max_iter": 2} | change).fit(X, Y2)
+        assert not np.array_equal(weights_of(base), weights_of(other)), change
+
+
+# --- weights -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "y"), BOTH)
+def test_sample_weight_zero_is_removal(kind: Any, y: np.ndarray) -> None:
+    settings = FAST | {"precision": "float64", "batch_size": 1000, "max_iter": 5}
+    sample_weight = np.ones(len(X))
+    sample_weight[50:] = 0
+    weighted = kind(**settings).fit(X, y, sample_weight=sample_weight)
+    removed = kind(**settings).fit(X[:50], y[:50])
+    np.testing.assert_allclose(weights_of(weighted), weights_of(removed), rtol=1e-9, atol=1e-12)
+
+
+def test_class_weight() -> None:
+    codes = np.searchsorted(np.unique(Y3), Y3)
+    counts = np.bincount(codes)
+    settings = FAST | {"precision": "float64", "batch_size": 1000, "max_iter": 4, "standardize": False}
+    balanced = SequenceClassifier(**settings, class_weight="balanced").fit(X, Y3)
+    named = {10: len(Y3) / (3 * counts[0]), 20: len(Y3) / (3 * counts[1]), 30: len(Y3) / (3 * counts[2])}
+    by_hand = SequenceClassifier(**settings, class_weight=named).fit(X, Y3)
+    by_sample = SequenceClassifier(**settings).fit(X, Y3, sample_weight=np.array([named[label] for label in Y3]))
+    np.testing.assert_allclose(weights_of(balanced), weights_of(by_hand), rtol=1e-10, atol=1e-13)
+    np.testing.assert_array_equal(weights_of(by_sample), weights_of(by_hand))
+    with pytest.raises(ValueError, match=r"class_weight names the unknown label 40\. Known classes: 10, 20, 30"):
+        SequenceClassifier(**FAST, class_weight={40: 2.0}).fit(X, Y3)
+    with pytest.raises(ValueError, match="Only one class, 10, has weights other than zero"):
+        SequenceClassifier(**FAST, class_weight={20: 0.0, 30: 0.0}).fit(X, Y3)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (np.zeros(90), "sample_weight: the weights are all zero"),
+        (np.ones(89), r"sample_weight has shape \(89,\). Expected \(90,\)"),
+        (np.ones((90, 2)), r"sample_weight has shape \(90, 2\)"),
+        (-np.ones(90), r"sample_weight\[0\] is -1. Expected finite weights >= 0"),
+        (np.r_[np.ones(89), np.nan], r"sample_weight\[89\] is nan"),
+        (["a"] * 90, "sample_weight is not numeric"),
+    ],
+)
+def test_bad_sample_weight(weights: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SequenceClassifier(**FAST).fit(X, Y2, sample_weight=weights)
+
+
+# --- validation, stopping, callbacks -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "y"), BOTH)
+def test_eval_set_is_only_watched_without_early_stopping(kind: Any, y: np.ndarray) -> None:
+    y_test = three_classes(X_TEST) if kind is SequenceClassifier else last_value(X_TEST)
+    plain = kind(**FAST).fit(X, y)
+    watched = kind(**FAST).fit(X, y, eval_set=(X_TEST, y_test))
+    np.testing.assert_array_equal(weights_of(plain), weights_of(watched))
+    assert plain.validation_loss_curve_ is None
+    assert plain.validation_scores_ is None
+    assert len(watched.validation_loss_curve_) == len(watched.validation_scores_) == watched.n_iter_ == 12
+    assert watched.validation_scores_[-1] == pytest.approx(watched.score(X_TEST, y_test), abs=1e-6)
+    assert watched.best_validation_score_ == max(watched.validation_scores_)
+    if kind is SequenceClassifier:
+        expected = log_loss(y_test, watched.predict_proba(X_TEST).astype(np.float64))
+    else:
+        expected = np.mean(np.square((watched.predict(X_TEST) - y_test) / y.std()))
+    assert watched.validation_loss_curve_[-1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_early_stopping_restores_the_best_weights() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.choice(["a", "b"], size=len(X))  # nothing to learn: the validation loss must rise
+    seen: list[np.ndarray] = []
+    classifier = SequenceClassifier(**FAST | {"max_iter": 200, "n_iter_no_change": 6}, early_stopping=True)
+    classifier.fit(
+        X, noise, eval_set=(X_TEST, rng.choice(["a", "b"], size=40)), callbacks=lambda info: seen.append(weights_of(info.estimator))
+    )
+    curve = classifier.validation_loss_curve_
+    best = int(np.argmin(curve))
+    assert len(curve) == classifier.n_iter_ == len(seen) < 200
+    assert best < classifier.n_iter_ - 1
+    np.testing.assert_array_equal(weights_of(classifier), seen[best])
+    assert classifier.best_loss_ == curve[best]
+    assert classifier.best_validation_score_ == classifier.validation_scores_[best]
+
+
+@pytest.mark.parametrize(("kind", "y"), BOTH)
+def test_early_stopping_holds_out_a_part(kind: Any, y: np.ndarray) -> None:
+    estimator = kind(**FAST, early_stopping=True, validation_fraction=0.3).fit(X, y)
+    assert len(estimator.validation_loss_curve_) == estimator.n_iter_
+    # A score of 27 sequences is a multiple of 1/27, and those are standardised without.
+    if kind is SequenceClassifier:
+        scores = np.array(estimator.validation_scores_) * 27
+        np.testing.assert_allclose(scores, scores.round(), atol=1e-9)
+    steps = np.concatenate(X)
+    assert not np.allclose(estimator.model_.core.preprocessing["input_mean"], steps.mean(axis=0), rtol=1e-6)
+
+
+def test_early_stopping_on_too_few() -> None:
+    with pytest.raises(ValueError, match=r"early_stopping=True cannot hold out validation_fraction=0.1 of 6 sequences.*eval_set"):
+        SequenceClassifier(**FAST, early_stopping=True).fit(X[:6], ["a", "b", "c"] * 2)
+
+
+def test_training_loss_stops_training() -> None:
+    stopped = SequenceClassifier(**FAST | {"max_iter": 500, "n_iter_no_change": 3}, tol=0.05).fit(X, Y2)
+    assert stopped.n_iter_ < 100
+    assert stopped.best_loss_ == min(stopped.loss_curve_)
+    assert stopped.loss_ == stopped.loss_curve_[-1]
+    full = SequenceClassifier(**FAST | {"max_iter": 30, "n_iter_no_change": None}, tol=10.0).fit(X, Y2)
+    assert full.n_iter_ == 30
+
+
+def test_slow_progress_is_progress() -> None:
+    """Improvements below tol add up: a loss that keeps falling is not stale."""
+    settings = FAST | {"max_iter": 40, "learning_rate_init": 2e-4, "n_iter_no_change": 8}
+    classifier = SequenceClassifier(**settings, tol=2e-3).fit(X, Y2)
+    falls = -np.diff(classifier.loss_curve_)
+    assert np.median(falls) < 2e-3
+    assert classifier.n_iter_ == 40
+
+
+def test_callbacks() -> None:
+    infos: list[Any] = []
+
+    def stop_at_three(info: Any) -> bool:
+        assert info.estimator.predict(X[:2]).shape == (2,)
+        return bool(info.epoch == 3)
+
+    classifier = SequenceClassifier(**FAST)
+    classifier.fit(X, Y2, eval_set=[(X_TEST, two_classes(X_TEST))], callbacks=[infos.append, stop_at_three])
+    assert [info.epoch for info in infos] == [1, 2, 3]
+    assert [info.loss for info in infos] == classifier.loss_curve_
+    assert [info.validation_loss for info in infos] == classifier.validation_loss_curve_
+    assert [info.validation_score for info in infos] == classifier.validation_scores_
+    assert isinstance(infos[0], lstmcore.EpochInfo)
+    assert infos[0].estimator is classifier
+    assert infos[0].n_epochs == 12
+    assert infos[0].learning_rate == 2e-2
+    with pytest.raises(TypeError, match=r"callbacks\[1\] must be callable"):
+        classifier.fit(X, Y2, callbacks=[print, 3])
+    with pytest.raises(TypeError, match="callbacks must be a callable or an iterable"):
+        classifier.fit(X, Y2, callbacks=3)
+
+
+def test_learning_rate_of_the_schedules() -> None:
+    def rates(**settings: Any) -> list[float]:
+        found: list[float] = []
+        settings = FAST | {"max_iter": 6, "n_iter_no_change": None} | settings
+        SequenceClassifier(**settings).fit(X, Y2, callbacks=lambda info: found.append(info.learning_rate))
+        return found
+
+    assert rates() == [0.02] * 6
+    assert rates(learning_rate="step", schedule_every=2, schedule_factor=0.1) == pytest.approx(
+        [0.02, 0.02, 0.002, 0.002, 0.0002, 0.0002]
+    )
+    cosine = rates(learning_rate="cosine")
+    assert cosine[0] == 0.02
+    assert (np.diff(cosine) < 0).all()
+    assert cosine[-1] < 0.005
+    # tol makes every epoch one without progress.
+    plateau = rates(learning_rate="plateau", schedule_every=2, tol=100.0)
+    assert plateau[0] == 0.02
+    assert plateau[-1] < 0.02
+
+
+def test_bad_eval_sets() -> None:
+    classifier = SequenceClassifier(**FAST)
+    for eval_set, message in (
+        ((X_TEST, np.array(["up"] * 39 + ["side"])), r"eval_set y contains the unknown label 'side' \(position 39\). Known"),
+        ((X_TEST, two_classes(X_TEST)[:-1]), "eval_set y has 39 entries, but eval_set X has 40 sequences"),
+        (([x[:, :2] for x in X_TEST], two_classes(X_TEST)), "eval_set X has 2 features, but SequenceClassifier is exp"),
+        ((X_TEST,), r"eval_set must be \(X, y\) or \(X, y, sample_weight\). Got 1 elements"),
+        (7, "eval_set must be .* Got int"),
+        ((X_TEST, two_classes(X_TEST), np.zeros(40)), "eval_set sample_weight: the weights are all zero"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            classifier.fit(X, Y2, eval_set=eval_set)
+
+
+def test_divergence_is_an_error() -> None:
+    huge = [x * 1e30 for x in X]
+    regressor = SequenceRegressor(**FAST | {"learning_rate_init": 1e30}, standardize=False, clip_norm=None, solver="sgd")
+    with pytest.raises(ValueError, match=r"Training diverged in epoch \d+.*learning_rate_init=1e\+30"):
+        regressor.fit(huge, YR * 1e30)
+    assert np.isfinite(weights_of(regressor)).all()
+
+
+# --- progress ----------------------------------------------------------------------------------------------------------
+
+
+def test_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tqdm")
+    SequenceClassifier(**FAST, verbose=1).fit(X, Y2, eval_set=(X_TEST, two_classes(X_TEST)))
+    error = capsys.readouterr().err
+    assert "12/12" in error
+    assert re.search(r"loss \d\.\d+, validation loss \d\.\d+, score \d\.\d+", error)
+
+
+def test_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    SequenceClassifier(**FAST, verbose=2).fit(X, Y2)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 12
+    assert re.fullmatch(r"SequenceClassifier: epoch 1/12, loss \d\.\d+, rate 0\.02, \d+\.\d+ s", lines[0])
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)  # as if it were not installed
+    SequenceClassifier(**FAST, verbose=1).fit(X, Y2)
+    assert len(capsys.readouterr().out.splitlines()) == 12
+    SequenceClassifier(**FAST).fit(X, Y2)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+# --- going on ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "y"), BOTH)
+def test_warm_start(kind: Any, y: np.ndarray) -> None:
+    estimator = kind(**FAST | {"max_iter": 4}, warm_start=True).fit(X, y)
+    before = list(estimator.loss_curve_)
+    model, preprocessing = estimator.model_, estimator.model_.core.preprocessing
+    estimator.fit(X[:60], y[:60])
+    assert estimator.model_ is model
+    assert estimator.loss_curve_[:4] == before
+    assert estimator.n_iter_ == len(estimator.loss_curve_) == 8
+    assert estimator.loss_curve_[4] < before[0]
+    np.testing.assert_array_equal(estimator.model_.core.preprocessing["input_mean"], preprocessing["input_mean"])
+    estimator.fit(X, y, eval_set=(X, y))
+    assert np.isnan(estimator.validation_loss_curve_[:8]).all()
+    assert np.isfinite(estimator.validation_loss_curve_[8:]).all()
+    cold = estimator.set_params(warm_start=False).fit(X, y)
+    assert cold.n_iter_ == 4
+    assert cold.loss_curve_ == before
+
+
+def test_warm_start_with_other_classes_or_layers() -> None:
+    classifier = SequenceClassifier(**FAST | {"max_iter": 2}, warm_start=True).fit(X, Y3)
+    with pytest.raises(ValueError, match="y contains the unknown label 40"):
+        classifier.fit(X, Y3 + 10)
+    for name, value in (("hidden_size", 5), ("pooling", "mean"), ("cell", "elman"), ("precision", "float64")):
+        changed = SequenceClassifier(**FAST | {"max_iter": 2}, warm_start=True).fit(X, Y3).set_params(**{name: value})
+        with pytest.raises(ValueError, match=rf"{name}=.*but the model to go on with has.*warm_start=False"):
+            changed.fit(X, Y3)
+
+
+def test_partial_fit_is_an_epoch_of_fit() -> None:
+    whole = SequenceClassifier(**FAST | {"max_iter": 4}).fit(X, Y3)
+    parts = SequenceClassifier(**FAST | {"max_iter": 4})
+    for _ in range(4):
+        parts.partial_fit(X, Y3, classes=[30, 20, 10])
+    np.testing.assert_array_equal(weights_of(whole), weights_of(parts))
+    assert parts.loss_curve_ == whole.loss_curve_
+    regressor = SequenceRegressor(**FAST)
+    for _ in range(3):
+        regressor.partial_fit(X, YR)
+    assert regressor.n_iter_ == 3
+
+
+def test_partial_fit_with_some_of_the_classes() -> None:
+    classifier = SequenceClassifier(**FAST).partial_fit(X[:30], np.full(30, 10), classes=[10, 20, 30])
+    classifier.partial_fit(X, Y3)
+    assert classifier.predict_proba(X).shape == (90, 3)
+    with pytest.raises(ValueError, match="y contains the unknown label 5"):
+        classifier.partial_fit(X, np.full(90, 5))
+    with pytest.raises(ValueError, match="classes=.* are not those of the first call"):
+        classifier.partial_fit(X, Y3, classes=[1, 2])
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        SequenceClassifier(**FAST).partial_fit(X, Y3)
+    with pytest.raises(ValueError, match="partial_fit does not support early_stopping=True"):
+        SequenceClassifier(**FAST, early_stopping=True).partial_fit(X, Y3, classes=[10, 20, 30])
+    with pytest.raises(ValueError, match="class_weight='balanced' is not supported for partial_fit"):
+        SequenceClassifier(**FAST, class_weight="balanced").partial_fit(X, Y3, classes=[10, 20, 30])
+
+
+def test_partial_fit_follows_set_params() -> None:
+    one, two = (SequenceRegressor(**FAST).partial_fit(X, YR) for _ in range(2))
+    one.partial_fit(X, YR)
+    two.set_params(learning_rate_init=1e-5).partial_fit(X, YR)
+    assert not np.array_equal(weights_of(one), weights_of(two))
+
+
+# --- interruption ------------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_keeps_what_was_learnt() -> None:
+    rng = np.random.default_rng(0)
+    long = rng.normal(size=(400, 200, 4))
+    y = rng.integers(0, 2, size=400)
+    classifier = SequenceClassifier(hidden_size=64, max_iter=10_000, n_iter_no_change=None, n_jobs=1, random_state=0)
+    sent: list[float] = []
+
+    def interrupt() -> None:
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(1.0, interrupt)
+    timer.start()
+    with pytest.warns(UserWarning, match=r"Training was interrupted after \d+ of 10000 epochs"):
+        classifier.fit(long, y)
+    assert time.perf_counter() - sent[0] < 0.5  # 0.2 s promised; room for a machine that does other things too
+    timer.join()
+    assert classifier.predict(long[:5]).shape == (5,)
+    assert classifier.n_iter_ == len(classifier.loss_curve_)
+    classifier.set_params(max_iter=1, warm_start=True).fit(long[:20], y[:20])
+    assert clone(classifier).get_params() == classifier.get_params()
+
+
+# --- scikit-learn ------------------------------------------------------------------------------------------------------
+
+
+def test_pipeline_and_grid_search() -> None:
+    first_two = FunctionTransformer(lambda sequences: [x[:, :2] for x in sequences])
+    pipeline = make_pipeline(first_two, SequenceClassifier(**FAST | {"max_iter": 30}))
+    assert pipeline.fit(X, Y2).score(X, Y2) > 0.85
+    search = GridSearchCV(
+        SequenceClassifier(**FAST | {"max_iter": 25}), {"hidden_size": [1, 12], "pooling": ["last"]}, cv=3, n_jobs=2
+    ).fit(X, Y2)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.best_params_["hidden_size"] == 12
+    assert search.predict(X_TEST).shape == (40,)
+    padded = pad(X)
+    assert cross_val_score(SequenceRegressor(**FAST | {"max_iter": 40}), padded, YR, cv=3).min() > 0.5
+
+
+def test_metadata_routing() -> None:
+    import sklearn
+
+    with sklearn.config_context(enable_metadata_routing=True):
+        classifier = SequenceClassifier(**FAST | {"max_iter": 2}).set_fit_request(sample_weight=True)
+        classifier = classifier.set_score_request(sample_weight=False)
+        search = GridSearchCV(classifier, {"hidden_size": [4]}, cv=2)
+        search.fit(X, Y2, sample_weight=np.linspace(0.1, 1, len(X)))
+        assert search.best_score_ > 0.3
+        with pytest.raises(sklearn.exceptions.UnsetMetadataPassedError):
+            GridSearchCV(SequenceClassifier(**FAST), {"hidden_size": [4]}, cv=2).fit(X, Y2, sample_weight=np.ones(90))
+
+
+@pytest.mark.parametrize("kind", [SequenceClassifier, SequenceRegressor])
+def test_unfitted(kind: Any) -> None:
+    for method, argument in (("predict", X), ("step", X[0][0]), ("save", "nowhere"), ("plot_learning_curve", None)):
+        with pytest.raises(NotFittedError, match=kind.__name__):
+            getattr(kind(), method)(argument)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "message"),
+    [
+        ({"hidden_size": 0}, ValueError, "The 'hidden_size' parameter of SequenceClassifier must be an int >= 1. Got 0 ins"),
+        ({"hidden_size": 2.0}, ValueError, "'hidden_size'.*Got 2.0"),
+        ({"hidden_size": True}, ValueError, "'hidden_size'.*Got True"),
+        ({"dropout": 1.0}, ValueError, r"'dropout'.*a float in \[0, 1\). Got 1.0"),
+        ({"learning_rate_init": float("nan")}, ValueError, "'learning_rate_init'.*Got nan"),
+        ({"learning_rate_init": "fast"}, ValueError, "'learning_rate_init'.*Got 'fast'"),
+        ({"solver": "lbfgs"}, ValueError, "'solver'.*one of 'sgd', 'rmsprop', 'adam', 'adamw'. Got 'lbfgs'"),
+        ({"random_state": -1}, ValueError, "'random_state'"),
+        ({"n_jobs": 0}, ValueError, "'n_jobs'.*other than 0"),
+        ({"class_weight": "even"}, ValueError, "'class_weight'"),
+        ({"class_weight": {"up": -1}}, ValueError, "'class_weight'"),
+        ({"cell_options": {"nonlinearity": [1]}}, ValueError, "'cell_options'"),
+        ({"cell": "transformer"}, ValueError, "cell='transformer' is unknown. Available: .*'lstm'"),
+        ({"pooling": "attention"}, NotImplementedError, "pooling='attention' is not implemented yet. Use 'last'"),
+        ({"pooling": "sum"}, ValueError, "'pooling'"),
+        ({"recurrent_dropout": 0.1}, NotImplementedError, "recurrent_dropout=0.1 is not implemented yet"),
+        ({"bptt_steps": 20}, NotImplementedError, "bptt_steps=20"),
+        ({"device": "cuda"}, NotImplementedError, "device='cuda' is not implemented yet. Use 'cpu'"),
+        ({"precision": "bfloat16"}, NotImplementedError, "precision='bfloat16'.*'float32' or 'float64'"),
+    ],
+)
+def test_bad_parameters(parameters: dict[str, Any], error: type[Exception], message: str) -> None:
+    classifier = SequenceClassifier(**parameters)  # storing is all that the constructor does
+    with pytest.raises(error, match=message):
+        classifier.fit(X, Y2)
+    with pytest.raises(error, match=message):
+        classifier.partial_fit(X, Y2, classes=["down", "up"])
+
+
+def test_unknown_cell_option() -> None:
+    with pytest.raises(ValueError, match="colour"):
+        SequenceClassifier(**FAST, cell_options={"colour": "red"}).fit(X, Y2)
+    assert SequenceClassifier(**FAST, cell="elman", cell_options={"nonlinearity": "relu"}).fit(X, Y2).n_iter_ == 12
+
+
+def test_parameters_that_do_not_fit_the_estimator() -> None:
+    with pytest.raises(ValueError, match="class_weight='balanced': SequenceRegressor has no classes"):
+        SequenceRegressor(**FAST, class_weight="balanced").fit(X, YR)
+    with pytest.warns(UserWarning, match="dropout=0.2 has no effect with num_layers=1"):
+        SequenceRegressor(**FAST | {"max_iter": 1}, dropout=0.2).fit(X, YR)
+
+
+@pytest.mark.parametrize("kind", [SequenceClassifier, SequenceRegressor])
+def test_every_parameter_is_documented_with_its_default(kind: Any) -> None:
+    documented = {}
+    section = kind.__doc__.split("Parameters\n")[1].split("Attributes\n")[0]
+    for names, text in re.findall(r"^    (\w[\w, ]*) : (.*)$", section, flags=re.MULTILINE):
+        defaults = text.split("default ")[1].split(", ")
+        documented.update(zip(names.split(", "), defaults, strict=True))
+    signature = inspect.signature(kind).parameters
+    assert list(documented) == list(signature)
+    for name, parameter in signature.items():
+        assert eval(documented[name]) == parameter.default, name
+    shared = "cell cell_options hidden_size num_layers bidirectional pooling dropout recurrent_dropout solver \
+        learning_rate_init learning_rate alpha batch_size max_iter tol early_stopping validation_fraction n_iter_no_change \
+        clip_norm bptt_steps standardize class_weight warm_start shuffle random_state verbose n_jobs device precision"
+    assert set(shared.split()) <= set(signature)
+
+
+def test_the_two_estimators_document_shared_parameters_alike() -> None:
+    def paragraphs(kind: Any) -> dict[str, str]:
+        section = kind.__doc__.split("Parameters\n")[1].split("Attributes\n")[0]
+        return dict(re.findall(r"^    (\w[\w, ]*) : (.*\n(?:        .*\n)+)", section, flags=re.MULTILINE))
+
+    classifier, regressor = paragraphs(SequenceClassifier), paragraphs(SequenceRegressor)
+    assert set(regressor) - set(classifier) == {"loss", "huber_delta"}
+    differing = {name for name in classifier if classifier[name] != regressor[name]}
+    assert differing == {"validation_fraction", "standardize", "class_weight"}
+
+
+def test_doctests() -> None:
+    import doctest
+
+    from lstmcore import classifier, converters, regressor
+
+    for module in (classifier, regressor, converters):
+        result = doctest.testmod(module)
+        assert result.failed == 0
+        assert result.attempted > 0
+
+
+def test_predict_after_fork() -> None:
+    """A process forked after a threaded fit must not wait for threads that it does not have."""
+    program = """
+import os, sys, warnings
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from sequences import ragged, two_classes
+from lstmcore import SequenceClassifier
+X = ragged(300, longest=60)
+classifier = SequenceClassifier(hidden_size=48, max_iter=2, n_jobs=2).fit(X, two_classes(X))
+expected = classifier.predict_proba(X)
+warnings.simplefilter("ignore")
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.array_equal(classifier.predict_proba(X), expected) else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    folder = os.path.dirname(os.path.abspath(__file__))
+    subprocess.run([sys.executable, "-c", program, folder], check=True, timeout=60)
+
+
+def test_predict_from_eight_threads() -> None:
+    classifier = SequenceClassifier(**FAST).fit(X, Y2)
+    expected = classifier.predict_proba(X_TEST)
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        for _ in range(20):
+            if not np.array_equal(classifier.predict_proba(X_TEST), expected):
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_nothing_is_said_without_reason() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SequenceClassifier(**FAST | {"max_iter": 1}).fit(X, Y2)
