@@ -13,6 +13,7 @@ import zlib
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+
 from reference.driver import Stack
 
 # --- cells -----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Runs every engine case of the table in a process of its own and writes the results: see test_engines.py.
+"""Runs every engine case of the table in a process of its own and writes the results: see test_engine_results.py.
 
 Usage: engine_worker.py RESULTS.npz, with LSTMCORE_ISA naming the engine.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sys
 
-import lstmcore
 import numpy as np
+
+import lstmcore
 from cases import DTYPES, Case, cases, make_data
 from layers import make_layer, run_layer
 from test_determinism import train

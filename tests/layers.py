@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import lstmcore
 import numpy as np
+
+import lstmcore
 from cases import Case, Data
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from cases import CELLS, DTYPES, LSTM, Case, Cell, Shape, make_data
 from checking import assert_all_bitwise, assert_bitwise
 from layers import make_layer, run_layer

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cases import LSTM, Case, Shape, make_data
 from checking import assert_all_bitwise, assert_bitwise
 from layers import make_layer, run_layer

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import pickle
 
-import lstmcore
 import numpy as np
 import pytest
+
+import lstmcore
 from cases import CELLS, DTYPES, LSTM, Case, Cell, Shape, cases, make_data
 from checking import assert_all_bitwise, assert_all_close, assert_bitwise, assert_close
 from layers import as_list, make_layer
@@ -150,13 +151,15 @@ def test_dropout_scales_what_it_keeps(rate: float) -> None:
 
 
 def test_attributes_say_what_was_asked_for() -> None:
-    layer = lstmcore.Recurrent("elman", input_size=3, hidden_size=5, num_layers=2, bidirectional=True, n_threads=1)
+    layer = lstmcore.Recurrent(
+        "elman", input_size=3, hidden_size=5, num_layers=2, bidirectional=True, n_threads=1, nonlinearity="relu"
+    )
     assert (layer.cell, layer.input_size, layer.hidden_size, layer.num_layers) == ("elman", 3, 5, 2)
     assert layer.bidirectional is True
     assert layer.dropout == 0.0
     assert layer.n_threads == 1
     assert layer.dtype == np.float32
-    assert layer.cell_options == {"nonlinearity": "tanh"}
+    assert layer.cell_options == {"nonlinearity": "relu"}
     assert layer.gates == ("a",)
     assert layer.states == ("h",)
     assert lstmcore.Recurrent(input_size=3, hidden_size=5).gates == ("i", "f", "g", "o")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import lstmcore
 import numpy as np
 import pytest
+
+import lstmcore
 from cases import CELLS, DTYPES, FINITE_DIFFERENCE_STEP, LSTM, Case, Cell, Data, Shape, cases, make_data
 from checking import assert_all_bitwise, assert_all_close, assert_bitwise, assert_close
 from layers import as_list, make_layer, run_layer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from cases import FINITE_DIFFERENCE_STEP, TOLERANCE, Case, cases, make_data
 from checking import assert_all_close, assert_close
 from reference import driver

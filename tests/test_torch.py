@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import lstmcore
 import numpy as np
 import pytest
+
+import lstmcore
 from cases import CELLS, DTYPES, LSTM, Case, Shape, make_data
 from checking import assert_all_bitwise, assert_all_close, assert_bitwise, assert_close
 from layers import run_layer

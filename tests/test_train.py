@@ -192,8 +192,8 @@ def test_losses_and_gradients_equal_torch(loss: str, weighted: bool) -> None:
     trainer = _core.Trainer(model, {"loss": loss, "huber_delta": 0.8})
     expected = peer.mean_loss(task, np.arange(9), weights)
     value, gradient = trainer.gradient(task.x(), task.y(loss), weights)
-    assert value == pytest.approx(float(expected), rel=1e-12)
-    assert trainer.evaluate(task.x(), task.y(loss), weights) == pytest.approx(float(expected), rel=1e-12)
+    assert value == pytest.approx(expected.item(), rel=1e-12)
+    assert trainer.evaluate(task.x(), task.y(loss), weights) == pytest.approx(expected.item(), rel=1e-12)
     expected.backward()
     assert_all_close(gradient, {name: v.grad.numpy() for name, v in peer.tensors.items()}, 1e-10, "gradient")
 
@@ -243,7 +243,7 @@ def test_optimiser_trajectories_equal_torch(name: str, clip: dict[str, float]) -
         penalty = 0.5 * alpha * sum(float((v.detach() ** 2).sum()) for v in optimiser.param_groups[0]["params"])
         optimiser.step()
         value = trainer.step(task.x(rows), task.numbers[rows])
-        assert value == pytest.approx(float(expected) + penalty, rel=1e-10)
+        assert value == pytest.approx(expected.item() + penalty, rel=1e-10)
         assert_all_close(model.parameters, peer.parameters(), 1e-10, f"step {step}")
 
 
@@ -276,7 +276,7 @@ def test_schedules_equal_torch(schedule: str) -> None:
             loss = peer.mean_loss(task, rows)
             loss.backward()
             optimiser.step()
-            losses.append(float(loss) * len(rows))
+            losses.append(loss.item() * len(rows))
         result = trainer.run_epoch(task.x(), task.labels)
         assert result["learning_rate"] == pytest.approx(rate, rel=1e-12)
         assert result["loss"] == pytest.approx(sum(losses) / 20, rel=1e-10)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from cases import Case, Data
 
 torch = pytest.importorskip("torch")

@@ -20,15 +20,6 @@ bool is_ready(py::handle value, const py::dtype& dtype) {
   return array.dtype().is(dtype) && (array.flags() & kReadyFlags) == kReadyFlags;
 }
 
-[[noreturn]] void refuse_dtype(const py::array& array, const Where& where, const char* expected) {
-  const char kind = array.dtype().kind();
-  std::string advice;
-  if (kind == 'O') advice = "; sequences of different lengths come as a list of (T_i, I) arrays";
-  if (kind == 'c') advice = "; real and imaginary parts can be features of their own";
-  throw py::type_error(where.text() + ": expected " + expected + ", got dtype " +
-                       py::str(array.dtype()).cast<std::string>() + advice);
-}
-
 py::array require(const py::array& array, const py::dtype& dtype) {
   static constexpr const char* kRequirements = "CA";  // C-contiguous, aligned
   return py::module_::import("numpy").attr("require")(array, dtype, kRequirements);
@@ -60,6 +51,11 @@ void read_lengths(py::handle lengths, Batch& batch, const BatchRules& rules) {
 }
 
 Batch read_dense(py::handle x, Dtype dtype, const BatchRules& rules) {
+  if (py::isinstance<py::array>(x) && py::reinterpret_borrow<py::array>(x).dtype().kind() == 'O') {
+    throw py::type_error(std::string(rules.name) +
+                         ": expected real numbers, got dtype object; sequences of different lengths come as a list of "
+                         "(T_i, I) arrays");
+  }
   const py::array given = read_numbers(x, {rules.name});
   const std::string expected =
       "(N, T, " + (rules.features > 0 ? std::to_string(rules.features) : std::string("I")) + ")";
@@ -202,7 +198,10 @@ py::array read_numbers(py::handle value, const Where& where, const char* expecte
     }
   }
   const char kind = array.dtype().kind();
-  if (kind != 'f' && kind != 'i' && kind != 'u' && kind != 'b') refuse_dtype(array, where, expected);
+  if (kind != 'f' && kind != 'i' && kind != 'u' && kind != 'b') {
+    throw py::type_error(where.text() + ": expected " + expected + ", got dtype " +
+                         py::str(array.dtype()).cast<std::string>());
+  }
   return array;
 }
 

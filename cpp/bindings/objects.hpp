@@ -37,9 +37,10 @@ class Usage {
 };
 
 [[noreturn]] inline void refuse_use(const char* object) {
-  throw std::runtime_error(std::string(object) +
-                           " is in use by another thread in a way that does not allow this call at the same time "
-                           "(training and changes of weights need it alone)");
+  throw std::runtime_error(
+      std::string(object) +
+      " is busy with another call that does not allow this one at the same time: training, changes of "
+      "weights and steps of one stream need their object alone; wait for the other thread");
 }
 
 class Shared {

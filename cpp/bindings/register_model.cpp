@@ -2,6 +2,8 @@
 #include "objects.hpp"
 #include "register.hpp"
 
+#include <unistd.h>
+
 #include <cstring>
 #include <utility>
 
@@ -35,23 +37,45 @@ std::unique_ptr<ModelObject> build(const ModelConfig& config) {
   return std::make_unique<ModelObject>(make(), Texts());
 }
 
+/// Files that are missing or forbidden are OSErrors in Python (FileNotFoundError, PermissionError …), not bad models.
+void require_access(const std::string& needed, int mode, py::handle path) {
+  if (::access(needed.c_str(), mode) == 0) return;
+  PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path.ptr());
+  throw py::error_already_set();
+}
+
 std::unique_ptr<ModelObject> load(py::handle path) {
   const std::string file = to_path(path, "path");
   const auto read = [&file] {
     const ReleaseGil release;
     return Model::load(file);
   };
-  Model model = read();
-  Texts metadata = model.metadata();
-  return std::make_unique<ModelObject>(std::move(model), std::move(metadata));
+  try {
+    Model model = read();
+    Texts metadata = model.metadata();
+    return std::make_unique<ModelObject>(std::move(model), std::move(metadata));
+  } catch (const ModelFileError&) {
+    require_access(file, R_OK, path);
+    throw;
+  }
 }
 
 void save(const ModelObject& self, py::handle path, py::handle metadata) {
   const std::string file = to_path(path, "path");
   const Texts texts = metadata.is_none() ? self.metadata : to_texts(metadata, "metadata");
   const Shared use(self.usage, kModel);
-  const ReleaseGil release;
-  self.model.save(file, texts);
+  const auto write = [&] {
+    const ReleaseGil release;
+    self.model.save(file, texts);
+  };
+  try {
+    write();
+  } catch (const ModelFileError&) {
+    const std::size_t slash = file.find_last_of('/');
+    require_access(slash == std::string::npos ? "." : file.substr(0, slash + 1), W_OK | X_OK, path);
+    if (::access(file.c_str(), F_OK) == 0) require_access(file, W_OK, path);
+    throw;
+  }
 }
 
 // ---- weights and preprocessing
@@ -93,7 +117,8 @@ void set_parameters(ModelObject& self, py::handle parameters) {
     const py::object value = py::reinterpret_borrow<py::object>(item.second);
     const Where where{"parameters", -1, found->name.c_str()};
     const py::array array = to_array(value, self.dtype(), where);
-    const auto shape = py::tuple(py::cast(found->shape));
+    py::tuple shape(found->shape.size());
+    for (std::size_t axis = 0; axis < found->shape.size(); ++axis) shape[axis] = py::int_(found->shape[axis]);
     if (!shape.equal(array.attr("shape"))) {
       throw py::value_error(where.text() + ": expected shape " + repr_of(shape) + ", got " + shape_text(array));
     }
@@ -358,6 +383,13 @@ Parameters
 path : str or os.PathLike
 metadata : dict of str, optional
     Texts kept beside the network; by default those in metadata.
+
+Raises
+------
+OSError
+    The folder does not exist or cannot be written to.
+ModelFileError
+    The model cannot be stored, e.g. for weights that are not finite; or writing failed.
 )");
   type.def_static("load", &load, py::arg("path"),
                   R"(load(path)

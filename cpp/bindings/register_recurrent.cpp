@@ -108,6 +108,9 @@ std::unique_ptr<GradientsObject> backward(RecurrentObject& self, py::handle reco
   }
   auto& tape = recorded.cast<TapeObject&>();
   if (!tape.owner.is(self_of(self))) throw py::value_error("tape: recorded by another Recurrent");
+  if (!tape.tape) {
+    throw py::value_error("tape: used up by an earlier backward(); run forward(..., training=True) again");
+  }
   const Batch& batch = tape.batch;
   const std::int64_t count = batch.count();
 
@@ -128,6 +131,8 @@ std::unique_ptr<GradientsObject> backward(RecurrentObject& self, py::handle reco
     self.layer.backward(tape.tape, dy.is_none() ? nullptr : d_rows.data(), d_final.pointers(), dx.data.data(),
                         d_initial.data.data(), gradient_data);
   }
+  // Back to the layer at once: in a training loop the Python object lives until the next forward() has run.
+  self.spare = std::move(tape.tape);
   auto result = std::make_unique<GradientsObject>();
   result->x = dx.value;
   result->state = d_initial.value;
@@ -387,7 +392,7 @@ Gradients of a scalar loss after forward(..., training=True), by backpropagation
 Parameters
 ----------
 tape : Tape
-    Of this layer, with weights and input unchanged since.
+    Of this layer, with weights and input unchanged since. It serves once.
 dy : ndarray (N, T, D*H), or list of ndarrays (T_i, D*H) where x was a list, or None
     Gradient of y; None for zeros. Values past a sequence's length are ignored.
 dstate : dict of ndarrays (L*D, N, H), optional
@@ -401,7 +406,7 @@ Gradients
 Raises
 ------
 ValueError
-    A tape of another layer, or shapes that do not fit.
+    A tape of another layer or used before, or shapes that do not fit.
 RuntimeError
     The tape is in use by another thread.
 )");

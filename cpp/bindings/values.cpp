@@ -44,7 +44,8 @@ char numpy_kind(py::handle value) {
 }
 
 py::object to_python_integer(py::handle value, const std::string& name) {
-  const bool refused = PyBool_Check(value.ptr()) || PyFloat_Check(value.ptr()) || numpy_kind(value) == 'b';
+  const bool refused = !PyLong_CheckExact(value.ptr()) &&
+                       (PyBool_Check(value.ptr()) || PyFloat_Check(value.ptr()) || numpy_kind(value) == 'b');
   PyObject* integer = refused ? nullptr : PyNumber_Index(value.ptr());
   if (integer == nullptr) {
     PyErr_Clear();

@@ -1,11 +1,13 @@
 // Trains a classifier from C++: which of the first two steps of a noisy sequence was the higher one?
+//
+//   train [model.safetensors]        (where to save the model; run_model reads it)
 #include <lstmcore/lstmcore.hpp>
 
 #include <cstdio>
 #include <random>
 #include <vector>
 
-int main() {
+int main(int argc, char** argv) {
   constexpr std::int64_t kSequences = 512;
   constexpr std::int64_t kSteps = 30;
   std::mt19937 random(1);
@@ -47,6 +49,7 @@ int main() {
   for (std::size_t n = 0; n < kSequences; ++n) {
     right += (probabilities[2 * n + 1] > probabilities[2 * n] ? 1 : 0) == labels[n] ? 1 : 0;
   }
+  if (argc > 1) model.save(argv[1]);
   std::printf("accuracy %.3f\n", static_cast<double>(right) / kSequences);
   return right > kSequences * 9 / 10 ? 0 : 1;
 }

@@ -32,13 +32,44 @@ bool try_file(const std::string& path, const std::string& bytes) {
 }
 
 /// Right values in the wrong place, and values at the ends of their ranges, find more than random bytes do.
-constexpr const char* tokens[] = {"0",        "-1",       "1",         "2",       "4294967296", "9223372036854775807",
-                                  "1e308",    "-0.0",     "18446744073709551615", "null",  "true",       "\"\"",
-                                  "[]",       "{}",       "[",         "]",       "{",          "}",
-                                  ",",        ":",        "\"",        "\\",      "\\\"",       "\\u0000",
-                                  "\\ud800",  "\xff",     " ",         "\n",      "F64",        "I8",
-                                  "__metadata__", "W_l1", "_reverse",  "lstm",    "elman",      "float64",
-                                  "softmax",  "999999999"};
+constexpr const char* tokens[] = {"0",
+                                  "-1",
+                                  "1",
+                                  "2",
+                                  "4294967296",
+                                  "9223372036854775807",
+                                  "1e308",
+                                  "-0.0",
+                                  "18446744073709551615",
+                                  "null",
+                                  "true",
+                                  "\"\"",
+                                  "[]",
+                                  "{}",
+                                  "[",
+                                  "]",
+                                  "{",
+                                  "}",
+                                  ",",
+                                  ":",
+                                  "\"",
+                                  "\\",
+                                  "\\\"",
+                                  "\\u0000",
+                                  "\\ud800",
+                                  "\xff",
+                                  " ",
+                                  "\n",
+                                  "F64",
+                                  "I8",
+                                  "__metadata__",
+                                  "W_l1",
+                                  "_reverse",
+                                  "lstm",
+                                  "elman",
+                                  "float64",
+                                  "softmax",
+                                  "999999999"};
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
@@ -48,11 +79,21 @@ void mutate_header(std::string& text, Random& random) {
   const std::size_t at = random.below(text.size());
   const std::string token = tokens[random.below(std::size(tokens))];
   switch (random.below(7)) {
-    case 0: text[at] = static_cast<char>(text[at] ^ (1 << random.below(8))); break;
-    case 1: text.insert(at, token); break;
-    case 2: text.erase(at, 1 + random.below(8)); break;
-    case 3: text.insert(at, text.substr(random.below(text.size()), 1 + random.below(64))); break;
-    case 4: text.replace(at, 1 + random.below(16), token); break;
+    case 0:
+      text[at] = static_cast<char>(text[at] ^ (1 << random.below(8)));
+      break;
+    case 1:
+      text.insert(at, token);
+      break;
+    case 2:
+      text.erase(at, 1 + random.below(8));
+      break;
+    case 3:
+      text.insert(at, text.substr(random.below(text.size()), 1 + random.below(64)));
+      break;
+    case 4:
+      text.replace(at, 1 + random.below(16), token);
+      break;
     default: {  // the next number becomes another one
       std::size_t begin = at;
       while (begin < text.size() && !is_digit(text[begin])) ++begin;
@@ -67,10 +108,17 @@ void mutate_data(std::string& data, Random& random) {
   if (data.empty()) return;
   const std::size_t at = random.below(data.size());
   switch (random.below(4)) {
-    case 0: data[at] = static_cast<char>(data[at] ^ (1 << random.below(8))); break;
-    case 1: data.replace(at, 4, 4, '\xff'); break;
-    case 2: data.resize(at); break;
-    default: data.insert(at, 1 + random.below(64), '\x7f');
+    case 0:
+      data[at] = static_cast<char>(data[at] ^ (1 << random.below(8)));
+      break;
+    case 1:
+      data.replace(at, 4, 4, '\xff');
+      break;
+    case 2:
+      data.resize(at);
+      break;
+    default:
+      data.insert(at, 1 + random.below(64), '\x7f');
   }
 }
 
@@ -144,7 +192,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
 /// Good files to start from: fuzz_model_file -runs=0 does not need them, a search finds little without them.
 extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t max_size);
-extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t max_size, unsigned seed) {
+extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t max_size,
+                                               unsigned seed) {
   static const std::vector<std::string> good = [] {
     const tools::TemporaryFolder folder;
     return good_files(folder / "good");

@@ -52,7 +52,7 @@ void test(const char* name) {
 
   const T infinity = std::numeric_limits<T>::infinity();
   CHECK_EQ(math::logistic(infinity), T{1});
-  CHECK(math::logistic(-infinity) < T{1e-37});
+  CHECK(math::logistic(-infinity) < static_cast<T>(1e-37));
   CHECK_EQ(math::tanh(infinity), T{1});
   CHECK_EQ(math::tanh(-infinity), T{-1});
   CHECK_EQ(math::tanh(T{0}), T{0});

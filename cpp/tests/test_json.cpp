@@ -128,7 +128,10 @@ void test_utf8() {
       "\xf0\x80\x80\xaf",  // overlong, 4 bytes
       "\xed\xa0\x80",      // surrogate
       "\xf4\x90\x80\x80",  // above U+10FFFF
-      "\xf5\x80\x80\x80",  "\xff", "\xe2\x28\xa1", "\xf0\x9f\x98",
+      "\xf5\x80\x80\x80",
+      "\xff",
+      "\xe2\x28\xa1",
+      "\xf0\x9f\x98",
   };
   for (const char* bytes : bad) {
     CHECK_THROWS_WITH(Json::parse("\"" + std::string(bytes) + "\""), JsonError, "not UTF-8");
@@ -141,10 +144,11 @@ void test_utf8() {
 }
 
 void test_not_json() {
-  const char* bad[] = {"",     " ",      "nul",   "True",   "nan",       "Infinity", "+1",        "01",     "-",
-                       "1.",   ".5",     "1e",    "1e+",    "0x10",      "1 2",      "[1",        "[1,]",   "[,1]",
-                       "[1 2]", "{",     "{\"a\"", "{\"a\":}", "{\"a\":1,}", "{a:1}",  "{\"a\" 1}", "{1:2}",  "{\"a\":1",
-                       "'a'",  "]",      "}",     "/*x*/1", "[1]]",      "-01",      "1.e5",      "truefalse"};
+  const char* bad[] = {"",         " ",          "nul",    "True",      "nan",   "Infinity", "+1",
+                       "01",       "-",          "1.",     ".5",        "1e",    "1e+",      "0x10",
+                       "1 2",      "[1",         "[1,]",   "[,1]",      "[1 2]", "{",        "{\"a\"",
+                       "{\"a\":}", "{\"a\":1,}", "{a:1}",  "{\"a\" 1}", "{1:2}", "{\"a\":1", "'a'",
+                       "]",        "}",          "/*x*/1", "[1]]",      "-01",   "1.e5",     "truefalse"};
   for (const char* text : bad) CHECK_THROWS_WITH(Json::parse(text), JsonError, "at byte");
   CHECK_THROWS_WITH(Json::parse(R"({"a":1,"b":2,"a":3})"), JsonError, "'a' stands twice in the object at byte 0");
   CHECK_THROWS_WITH(Json::parse(R"({"a":1,"\u0061":3})"), JsonError, "stands twice");

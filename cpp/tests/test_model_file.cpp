@@ -47,7 +47,8 @@ template <class Scalar>
 std::vector<Scalar> predict(const Model& model) {
   tools::Random random(11);
   std::vector<Scalar> x;
-  for (std::int64_t i = 0; i < 9 * model.config().recurrent.input_size; ++i) x.push_back(static_cast<Scalar>(random.next()));
+  for (std::int64_t i = 0; i < 9 * model.config().recurrent.input_size; ++i)
+    x.push_back(static_cast<Scalar>(random.next()));
   const std::int64_t lengths[] = {2, 7};
   const void* data[] = {x.data(), x.data() + 2 * model.config().recurrent.input_size};
   std::vector<Scalar> out(static_cast<std::size_t>(2 * model.config().outputs));
@@ -107,8 +108,11 @@ void test_round_trip(const TemporaryFolder& folder) {
         config.activation = bidirectional ? Activation::softmax : Activation::identity;
         config.outputs = 4;
         const Model model = tools::make_model(config);
-        const Metadata written = {{"classes", "[\"a\",\"ß\"]"}, {"empty", ""}, {"", "no name"},
-                                  {"odd", std::string("\"\\\n\0\x7f😀", 9)}, {"number " + std::to_string(count), "1"}};
+        const Metadata written = {{"classes", "[\"a\",\"ß\"]"},
+                                  {"empty", ""},
+                                  {"", "no name"},
+                                  {"odd", std::string("\"\\\n\0\x7f😀", 9)},
+                                  {"number " + std::to_string(count), "1"}};
         write_model(path, model, written);
         Metadata found = {{"left", "over"}};
         const Model back = read_model(path, found);
@@ -325,8 +329,10 @@ void test_hostile_headers(const TemporaryFolder& folder) {
       {"\\\"seed\\\":7", "\\\"seed\\\":-7", "expected an integer from 0 to 2^64 - 1, found -7"},
       {"\\\"cell_options\\\":{}", "\\\"cell_options\\\":[]", "cell_options: expected an object"},
       {"\\\"cell_options\\\":{}", "\\\"cell_options\\\":{\\\"warp\\\":9}", "warp"},
-      {"\\\"cell_options\\\":{}", "\\\"cell_options\\\":{\\\"warp\\\":null}", "expected true, false, a number or a string"},
-      {"\\\"cell_options\\\":{}", "\\\"cell_options\\\":{\\\"w\\\":[[]]}", "expected true, false, a number or a string"},
+      {"\\\"cell_options\\\":{}", "\\\"cell_options\\\":{\\\"warp\\\":null}",
+       "expected true, false, a number or a string"},
+      {"\\\"cell_options\\\":{}", "\\\"cell_options\\\":{\\\"w\\\":[[]]}",
+       "expected true, false, a number or a string"},
       {"\\\"pooling\\\":\\\"last\\\"", "\\\"pooling\\\":\\\"first\\\"", "expected one of 'last', 'mean', 'max'"},
       {"\\\"activation\\\":\\\"identity\\\"", "\\\"activation\\\":\\\"x\\\"", "expected one of 'identity', 'softmax'"},
       {"\\\"outputs\\\":2", "\\\"outputs\\\":3", "tensor 'head_W': expected shape [3, 3], found [2, 3]"},
@@ -338,7 +344,8 @@ void test_hostile_headers(const TemporaryFolder& folder) {
       {"\\\"output\\\":[", "\\\"output\\\":[], \\\"more\\\":[", "test_vector: expected an object"},
       {"\\\"input\\\":[[", "\\\"input\\\":[[1.0,", "test_vector.input: expected an array of 2 numbers"},
       {"\\\"input\\\":[[", "\\\"input\\\":[7,[", "test_vector.input: expected an array of 2 numbers, found 7"},
-      {"\\\"input\\\":[[", "\\\"input\\\":[[\\\"a\\\",1.0],[", "a number that the model's dtype can hold, found the string"},
+      {"\\\"input\\\":[[", "\\\"input\\\":[[\\\"a\\\",1.0],[",
+       "a number that the model's dtype can hold, found the string"},
       {"\\\"input\\\":[[", "\\\"input\\\":[[1e39,1.0],[", "a number that the model's dtype can hold, found 1e+39"},
       {"\\\"input\\\":[[", "\\\"input\\\":[[0.9,-0.3],[", "does not reproduce the test vector"},
   };
@@ -405,8 +412,9 @@ void test_hostile_json(const TemporaryFolder& folder) {
     const std::string offsets = "[" + std::to_string(i * 4) + "," + std::to_string(i * 4 + 4) + "]";
     tensors += ",\"R_l" + std::to_string(i) + "\":{\"dtype\":\"F32\",\"shape\":[1,1],\"data_offsets\":" + offsets + "}";
   }
-  tools::write_bytes(path, tools::join({"{\"__metadata__\":{\"format\":\"lstmcore\",\"format_version\":\"1\"}" + tensors + "}",
-                                        std::string(80'000, '\0')}));
+  tools::write_bytes(
+      path, tools::join({"{\"__metadata__\":{\"format\":\"lstmcore\",\"format_version\":\"1\"}" + tensors + "}",
+                         std::string(80'000, '\0')}));
   CHECK_THROWS_WITH(load(path), ModelFileError, "metadata 'model' is missing");
   write("{}");
   CHECK_THROWS_WITH(load(path), ModelFileError, "not a model of lstmcore");
@@ -427,27 +435,31 @@ void test_hostile_numbers(const TemporaryFolder& folder) {
   const double infinity = std::numeric_limits<double>::infinity();
   for (const char* name : {"W_l0", "R_l0", "b_l0", "head_W", "head_b"}) {
     store(name, 1, std::numeric_limits<float>::quiet_NaN());
-    CHECK_THROWS_WITH(load(path), ModelFileError, "tensor '" + std::string(name) + "' holds a value that is not finite");
+    CHECK_THROWS_WITH(load(path), ModelFileError,
+                      "tensor '" + std::string(name) + "' holds a value that is not finite");
     store(name, 0, -std::numeric_limits<float>::infinity());
     CHECK_THROWS_WITH(load(path), ModelFileError, "not finite (-inf) at index 0");
   }
   for (const char* name : {"input_mean", "input_scale", "output_mean", "output_scale"}) {
     for (const double value : {std::nan(""), infinity, -infinity}) {
       store(name, 1, value);
-      CHECK_THROWS_WITH(load(path), ModelFileError, "tensor '" + std::string(name) + "' holds a value that is not finite");
+      CHECK_THROWS_WITH(load(path), ModelFileError,
+                        "tensor '" + std::string(name) + "' holds a value that is not finite");
     }
   }
   store("input_scale", 0, -1.0);
   CHECK_THROWS_WITH(load(path), ModelFileError, "tensor 'input_scale' holds -1.0");
   store("output_scale", 0, -1.0);
   CHECK_THROWS_WITH(load(path), ModelFileError, "tensor 'output_scale' holds -1.0");
+  store("input_scale", 1, 0.0);
+  CHECK_THROWS_WITH(load(path), ModelFileError, "tensor 'input_scale' holds 0.0");
   store("output_scale", 1, 0.0);
   CHECK_THROWS_WITH(load(path), ModelFileError, "tensor 'output_scale' holds 0.0");
   // Sealed with the right checksum, a changed weight is still seen, by what the model computes.
   store("head_b", 0, 3.0F);
   CHECK_THROWS_WITH(load(path), ModelFileError, "does not reproduce the test vector in the file: output 0 is");
   store("output_mean", 1, 1e6);
-  CHECK_THROWS_WITH(load(path), ModelFileError, "does not reproduce the test vector in the file: output 1 is 10000");
+  CHECK_THROWS_WITH(load(path), ModelFileError, "does not reproduce the test vector in the file: output 1 is ");
   // Not sealed: a change too small for the test vector.
   Parts parts = good;
   parts.data.back() = static_cast<char>(parts.data.back() ^ 1);
@@ -465,8 +477,8 @@ void test_extreme_models(const TemporaryFolder& folder) {
     ModelConfig config = tools::small_config();
     config.recurrent.dtype = dtype;
     Model model(config);
-    // A target in millions, a feature that is ignored, one in tiny units far from zero.
-    model.set_preprocessing({1e6, 0.0}, {1e-3, 0.0}, {2e9, -1e-9}, {1e-7, 1e9});
+    // A target in millions and one in tiny units; features far from zero and of tiny spread.
+    model.set_preprocessing({1e6, 0.0}, {1e-3, 1e12}, {2e9, -1e-9}, {1e-7, 1e9});
     write_model(path, model, {});
     check_same(model, load(path));
     model.set_preprocessing({1e300, -1e300}, {1e-300, 1e-310}, {0.0, 0.0}, {1.0, 1.0});
@@ -490,7 +502,8 @@ void test_writing_refuses(const TemporaryFolder& folder) {
                     "beyond the limit of 100000000");
   auto* weights = static_cast<float*>(model.parameters());
   weights[model.tensors()[1].offset + 4] = std::numeric_limits<float>::quiet_NaN();
-  CHECK_THROWS_WITH(write_model(path, model, {}), ModelFileError, "tensor 'R_l0' holds a value that is not finite (nan) at index 4");
+  CHECK_THROWS_WITH(write_model(path, model, {}), ModelFileError,
+                    "tensor 'R_l0' holds a value that is not finite (nan) at index 4");
   CHECK(access(path.c_str(), F_OK) != 0);
 }
 
@@ -519,7 +532,7 @@ void test_paths(const TemporaryFolder& folder) {
   CHECK(chmod(target.c_str(), 0640) == 0);
   CHECK(symlink(target.c_str(), link.c_str()) == 0);
   write_model(link, model, {{"second", "1"}});
-  struct stat status {};
+  struct stat status{};
   CHECK(lstat(link.c_str(), &status) == 0 && S_ISLNK(status.st_mode));
   CHECK(stat(target.c_str(), &status) == 0 && (status.st_mode & 0777) == 0640);
   Metadata metadata;

@@ -1,49 +1,85 @@
-"""Compiled core. Arrays are checked here; no numerics happen in Python."""
+"""Compiled core. Arrays are checked here; no numerics happen in Python.
 
-from collections.abc import Callable, Sequence
+Shape letters: T time steps, N sequences, I input features, H hidden units, L layers, D directions (1 or 2), K outputs,
+P parameters in all. Arrays of bool, integers, float16, float32 and float64 are converted to the dtype in use; ones that
+have it already, C-contiguous, are used in place. Complex numbers, objects and text are a TypeError, shapes that do not
+fit a ValueError; each names the argument. NaN and inf in x are not looked for.
+"""
+
+from collections.abc import Sequence
+from os import PathLike
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 Array = NDArray[Any]
 State = dict[str, Array]
 
 __version__: str
 
-class ModelFileError(ValueError): ...
+class ModelFileError(ValueError):
+    """A file that is truncated, inconsistent, or not an lstmcore model."""
 
-def build_info() -> dict[str, Any]: ...
-def cells() -> dict[str, dict[str, Any]]: ...
+def build_info() -> dict[str, Any]:
+    """version, isa (in use), isas_built, isas_usable, openmp, cuda, eigen_version, compiler.
+
+    RuntimeError when the environment variable LSTMCORE_ISA names an engine that does not exist or cannot run here.
+    """
+
+def cells() -> dict[str, dict[str, Any]]:
+    """Name -> dict(gates, states: tuples of names; options: option -> allowed values, the default first; source)."""
 
 @final
 class Tape:
+    """What forward(..., training=True) saves for backward(). It keeps the layer and the input alive."""
+
     @property
-    def lengths(self) -> Array: ...
+    def lengths(self) -> NDArray[np.int64]:
+        """Steps of each recorded sequence: (N,), a copy."""
 
 @final
 class Gradients:
-    x: Array | list[Array]
-    state: State
-    parameters: dict[str, Array]
+    """What backward() returns."""
+
+    @property
+    def x(self) -> Any:
+        """Gradient of x, in the form that x had: array (N, T, I), or list of arrays (T_i, I)."""
+    @property
+    def state(self) -> State:
+        """Gradient of the initial state: name -> (L*D, N, H)."""
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """Gradient of each parameter, by name: views of one flat array (their .base)."""
 
 @final
 class Sequences:
     """N sequences in one dtype, checked, contiguous and kept alive.
 
     data: (N, T, features) array, or a list of (T_i, features) arrays; lengths: (N,) integers or None.
+    Data of this dtype that is C-contiguous already is not copied: later changes of the caller's array show.
     """
 
-    def __init__(self, data: Array | Sequence[Array], lengths: ArrayLike | None = None, dtype: str = "float32") -> None: ...
+    def __init__(
+        self,
+        data: ArrayLike | Sequence[ArrayLike] | Sequences,
+        lengths: ArrayLike | None = None,
+        dtype: DTypeLike = "float32",
+    ) -> None: ...
     def __len__(self) -> int: ...
     @property
-    def lengths(self) -> NDArray[np.int64]: ...
+    def lengths(self) -> NDArray[np.int64]:
+        """Steps of each sequence: (N,), a copy."""
     @property
     def features(self) -> int: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
     def subset(self, indices: ArrayLike) -> Sequences:
-        """The named sequences, sharing memory."""
+        """The named sequences, sharing memory. indices: integers (repeats allowed), or one bool for each sequence."""
 
 class Recurrent:
+    """A stack of recurrent layers. All methods may run at once from several threads; they release the GIL."""
+
     def __init__(
         self,
         cell: str = "lstm",
@@ -52,11 +88,12 @@ class Recurrent:
         num_layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
-        dtype: str = "float32",
+        dtype: DTypeLike = "float32",
         seed: int = 0,
         n_threads: int | None = None,
         **cell_options: bool | int | float | str,
-    ) -> None: ...
+    ) -> None:
+        """input_size and hidden_size are required; cell options are those that cells() lists."""
     @property
     def cell(self) -> str: ...
     @property
@@ -78,70 +115,113 @@ class Recurrent:
     @property
     def cell_options(self) -> dict[str, bool | int | float | str]: ...
     @property
-    def gates(self) -> tuple[str, ...]: ...
+    def gates(self) -> tuple[str, ...]:
+        """Order of the row blocks of W, R and b."""
     @property
-    def states(self) -> tuple[str, ...]: ...
+    def states(self) -> tuple[str, ...]:
+        """Keys of state dicts."""
     @property
-    def parameters(self) -> dict[str, Array]: ...
+    def parameters(self) -> dict[str, Array]:
+        """Name -> writable view of the live weights: "W_l0", "R_l0", "b_l0", "W_l0_reverse", … A new dict each time."""
     def forward(
         self,
-        x: ArrayLike | Sequence[Array],
+        x: ArrayLike | Sequence[ArrayLike] | Sequences,
         state: State | None = None,
         lengths: ArrayLike | None = None,
         training: bool = False,
-    ) -> Any: ...
-    def backward(self, tape: Tape, dy: Any, dstate: State | None = None) -> Gradients: ...
-    def step(self, x: ArrayLike, state: State | None = None) -> tuple[Array, State]: ...
-    def init_state(self, N: int) -> State: ...
+    ) -> Any:
+        """(y, state), or (y, state, tape) with training=True.
+
+        y: (N, T, D*H), zero past each length; or a list of (T_i, D*H) where x was a list. state: name -> (L*D, N, H).
+        """
+    def backward(self, tape: Tape, dy: Any, dstate: State | None = None) -> Gradients:
+        """Gradients of a scalar loss; dy in y's form, None for zeros. A tape serves once.
+
+        Weights and input must be as they were in forward().
+        """
+    def step(self, x: ArrayLike, state: State | None = None) -> tuple[Array, State]:
+        """One step of N streams, D = 1: x (N, I) -> y (N, H) and a new state; the given one is not modified."""
+    def init_state(self, N: int) -> State:
+        """Zeros: name -> (L*D, N, H)."""
 
 @final
 class StreamState:
-    def reset(self) -> None: ...
-    def copy(self) -> StreamState: ...
+    """Streaming state of one stream, for Model.step()."""
+
+    def reset(self) -> None:
+        """Back to the start of a sequence."""
+    def copy(self) -> StreamState:
+        """A state of the same model that continues from here on its own."""
 
 class Model:
     """config: dict(recurrent=dict(cell=…, input_size=…, …as Recurrent, cell_options=dict),
-    pooling="last"|"mean"|"max", activation="identity"|"softmax", outputs=K)."""
+    pooling="last"|"mean"|"max", activation="identity"|"softmax", outputs=K).
+
+    Several threads may predict at once; training and changes of weights need the model alone, and a call that comes
+    meanwhile raises RuntimeError.
+    """
 
     def __init__(self, config: dict[str, Any]) -> None: ...
     @property
-    def config(self) -> dict[str, Any]: ...
+    def config(self) -> dict[str, Any]:
+        """The whole configuration, defaults included: a new dict that Model() takes."""
     @property
     def gates(self) -> tuple[str, ...]: ...
     @property
     def parameters(self) -> dict[str, Array]:
         """Copies of the named tensors."""
     def get_weights(self) -> Array:
-        """Copy of the flat parameter vector."""
-    def set_weights(self, weights: Array) -> None: ...
-    def set_parameters(self, parameters: dict[str, Array]) -> None: ...
+        """Copy of the flat parameter vector (P,)."""
+    def set_weights(self, weights: ArrayLike) -> None:
+        """Replaces all parameters, in the order of get_weights()."""
+    def set_parameters(self, parameters: dict[str, Array]) -> None:
+        """Replaces the tensors that the dict names; others keep their values. All or none are replaced."""
     @property
     def preprocessing(self) -> dict[str, NDArray[np.float64]]:
-        """input_mean, input_scale [I]; output_mean, output_scale [K]."""
-    def set_preprocessing(self, input_mean: ArrayLike, input_scale: ArrayLike, output_mean: ArrayLike, output_scale: ArrayLike) -> None: ...
-    def predict(self, x: Sequences | ArrayLike | Sequence[Array], lengths: ArrayLike | None = None, n_threads: int | None = None) -> Array:
+        """Copies: input_mean, input_scale (I,); output_mean, output_scale (K,)."""
+    def set_preprocessing(
+        self, input_mean: ArrayLike, input_scale: ArrayLike, output_mean: ArrayLike, output_scale: ArrayLike
+    ) -> None:
+        """x -> (x - input_mean) * input_scale; identity heads: the inverse of y -> (y - output_mean) * output_scale."""
+    def predict(
+        self,
+        x: Sequences | ArrayLike | Sequence[ArrayLike],
+        lengths: ArrayLike | None = None,
+        n_threads: int | None = None,
+    ) -> Array:
         """(N, K): probabilities for a softmax head, numbers for an identity head."""
     def make_state(self) -> StreamState: ...
     def step(self, x: ArrayLike, state: StreamState) -> Array:
         """One step of one stream: x (I,) → (K,); state is updated in place."""
     @property
-    def metadata(self) -> dict[str, str]: ...
-    def save(self, path: str, metadata: dict[str, str] | None = None) -> None: ...
+    def metadata(self) -> dict[str, str]:
+        """Texts that the file carried beside the network: a new dict."""
+    def save(self, path: str | PathLike[str], metadata: dict[str, str] | None = None) -> None:
+        """Writes the model file atomically; metadata: texts kept beside the network, by default those in metadata."""
     @staticmethod
-    def load(path: str) -> Model: ...
+    def load(path: str | PathLike[str]) -> Model:
+        """ModelFileError for anything that is not a whole, consistent model; OSError when the file cannot be read."""
 
 @final
 class Trainer:
     """options: the fields of lstmcore::TrainerConfig by name; loss in "cross_entropy", "squared", "absolute", "huber";
-    solver in "sgd", "rmsprop", "adam", "adamw"; schedule in "constant", "step", "cosine", "plateau"."""
+    solver in "sgd", "rmsprop", "adam", "adamw"; schedule in "constant", "step", "cosine", "plateau".
+
+    Keeps the model alive, and needs it alone while a method runs. In the main thread Ctrl-C stops training after the
+    mini-batch at hand and raises KeyboardInterrupt; the weights are those after the last whole mini-batch.
+    """
 
     def __init__(self, model: Model, options: dict[str, Any]) -> None: ...
-    def run_epoch(self, x: Sequences, y: Array, weights: Array | None = None) -> dict[str, Any]:
-        """y: (N,) int32 class indices for cross_entropy, else (N, K) float64 in original units; weights (N,) float64.
-        Returns dict(loss, learning_rate, sequences, interrupted); on Ctrl-C interrupted is True and the
-        pending KeyboardInterrupt is raised by the caller's next bytecode. GIL released."""
-    def step(self, x: Sequences, y: Array, weights: Array | None = None) -> float: ...
-    def evaluate(self, x: Sequences, y: Array, weights: Array | None = None) -> float:
-        """Mean loss without dropout; no update."""
-    def gradient(self, x: Sequences, y: Array, weights: Array | None = None) -> tuple[float, dict[str, Array]]: ...
-    def report(self, monitored: float) -> None: ...
+    def run_epoch(self, x: Sequences, y: ArrayLike, weights: ArrayLike | None = None) -> dict[str, Any]:
+        """y: (N,) class indices for cross_entropy, else (N, K) numbers in original units; weights (N,), each >= 0.
+
+        Returns dict(loss, learning_rate, sequences, interrupted). GIL released.
+        """
+    def step(self, x: Sequences, y: ArrayLike, weights: ArrayLike | None = None) -> float:
+        """One optimiser step on exactly these sequences; their mean loss before it."""
+    def evaluate(self, x: Sequences, y: ArrayLike, weights: ArrayLike | None = None) -> float:
+        """Mean loss without dropout and penalty; no update."""
+    def gradient(self, x: Sequences, y: ArrayLike, weights: ArrayLike | None = None) -> tuple[float, dict[str, Array]]:
+        """Loss and gradient of one batch, by parameter name; no update."""
+    def report(self, monitored: float) -> None:
+        """The quantity that the plateau schedule watches (lower is better), once an epoch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +33,8 @@ def labels_from_json(value: Any) -> Array:
     dtype, values = value["dtype"], value["values"]
     if not isinstance(dtype, str) or not isinstance(values, list) or not values or len(dtype) > 16:
         raise ValueError("classes have no dtype or no values")
-    kind = dtype.lstrip("<>|=")[:1]
+    known = re.fullmatch(r"[<>|=]?(?:(U)\d+|([iuf])\d+|(b)1|(O))", dtype)
+    kind = known[known.lastindex or 0] if known else ""
     allowed = {"U": (str,), "i": (int,), "u": (int,), "f": (int, float), "b": (bool,), "O": (str, int)}.get(kind)
     if allowed is None or not all(isinstance(v, allowed) and (kind in "bO" or not isinstance(v, bool)) for v in values):
         raise ValueError(f"classes do not fit their dtype {dtype!r}")

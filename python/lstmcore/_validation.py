@@ -186,6 +186,8 @@ def read_sequences(X: Any, name: str = "X") -> SequenceArrays:
     if _holds_sequences(array):
         return _read_list(list(array), name)
     array = _numbers(array, name)
+    if array.shape[:1] == (0,):
+        raise ValueError(f"Found array {name} with 0 sample(s) (shape={array.shape}) while a minimum of 1 is required.")
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3:
@@ -193,7 +195,7 @@ def read_sequences(X: Any, name: str = "X") -> SequenceArrays:
             f"{name} has {array.ndim} dimensions (shape={array.shape}). Expected (N, T, I), or (N, T) for one feature, "
             "or a list of (T_i, I) arrays. Reshape your data: one sequence is x[None]."
         )
-    for axis, noun in enumerate(("sample(s)", "step(s)", "feature(s)")):
+    for axis, noun in ((1, "step(s)"), (2, "feature(s)")):
         if array.shape[axis] == 0:
             raise ValueError(
                 f"Found array {name} with 0 {noun} (shape={array.shape}) while a minimum of 1 is required."

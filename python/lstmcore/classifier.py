@@ -262,7 +262,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
             Without `classes` in the first call, for labels not among them, with ``early_stopping=True`` or
             ``class_weight="balanced"``, whose meaning for parts of the data is undefined.
         """
-        if isinstance(self.class_weight, str):
+        if isinstance(self.class_weight, str) and self.class_weight == "balanced":
             raise ValueError(
                 "class_weight='balanced' is not supported for partial_fit: the classes' shares in all the data are not "
                 "known. Compute the weights and pass them as a dict."
@@ -324,7 +324,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
     def _check_training_weights(self, y: Array, weights: Array) -> None:
         present = np.unique(y[weights > 0])
         if len(present) == 1 and len(np.unique(y)) > 1:
-            label = self.classes_[present[0]]
+            label = self.classes_.tolist()[present[0]]
             raise ValueError(
                 f"Only one class, {label!r}, has weights other than zero (sample_weight, class_weight): at least 2 "
                 "classes are needed."

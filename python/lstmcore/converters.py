@@ -114,7 +114,7 @@ def from_pandas(
         if repeated.size:
             row = order[repeated[0] + 1]
             raise ValueError(
-                f"from_pandas: sequence {ids[row]!r} has two rows of the time {times[row]!r}. Aggregate them first."
+                f"from_pandas: sequence {ids[row]} has two rows of the time {times[row]}. Aggregate them first."
             )
     bounds = np.flatnonzero(np.diff(codes[order])) + 1
     sequences = list(np.split(values[order], bounds)) if len(values) else []

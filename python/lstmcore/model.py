@@ -205,6 +205,8 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     Its `predict` gives what the estimator's did. For the estimator itself use `lstmcore.load`.
     Raises `lstmcore.ModelFileError` for a file that is damaged or is not a model, OSError where it cannot be read.
     """
+    with open(path, "rb"):  # Python's own errors for a file that is missing or may not be read
+        pass
     core = _core.Model.load(os.fspath(path))
     classes = None
     try:

@@ -1,7 +1,7 @@
 // 64-bit FNV-1a (Fowler, Noll & Vo 1991; IETF draft-eastlake-fnv).
 //
-// Against accidents (a failing disk, a broken transfer), not against forgery: every step is a bijection of the state, so
-// that any change confined to one byte is certain to be seen. It is hashed byte by byte; a word at a time would be
+// Against accidents (a failing disk, a broken transfer), not against forgery: every step is a bijection of the state,
+// so that any change confined to one byte is certain to be seen. It is hashed byte by byte; a word at a time would be
 // faster, but flips of the sign bits of two doubles would then cancel.
 #pragma once
 

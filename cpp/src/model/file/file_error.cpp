@@ -8,7 +8,8 @@ std::size_t utf8_length(std::string_view text) noexcept {
   const auto byte = [text](std::size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned char lead = byte(0);
   if (lead < 0x80) return 1;
-  // The allowed range of the second byte excludes overlong forms (E0, F0), surrogates (ED) and values above U+10FFFF (F4).
+  // The allowed range of the second byte excludes overlong forms (E0, F0), surrogates (ED) and values above U+10FFFF
+  // (F4).
   unsigned char low = 0x80;
   unsigned char high = 0xBF;
   std::size_t length = 0;

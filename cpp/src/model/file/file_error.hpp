@@ -1,4 +1,5 @@
-// The error that everything below the model file throws; model_file.cpp adds the file's name and makes it a ModelFileError.
+// The error that everything below the model file throws; model_file.cpp adds the file's name and makes it a
+// ModelFileError.
 #pragma once
 
 #include <stdexcept>

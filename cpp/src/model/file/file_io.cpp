@@ -39,7 +39,7 @@ const char* kind_of(mode_t mode) {
 
 /// Where a symbolic link leads, else the path itself.
 std::string follow_link(const std::string& path) {
-  struct stat status {};
+  struct stat status{};
   if (lstat(path.c_str(), &status) != 0 || !S_ISLNK(status.st_mode)) return path;
   const std::unique_ptr<char, decltype(&std::free)> real(realpath(path.c_str(), nullptr), &std::free);
   if (real == nullptr) fail("cannot follow the symbolic link");
@@ -52,7 +52,7 @@ InputFile::InputFile(const std::string& path) {
   refuse_zero_byte(path);
   descriptor_ = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor_ < 0) fail("");
-  struct stat status {};
+  struct stat status{};
   if (fstat(descriptor_, &status) != 0) {
     const int code = errno;
     close(descriptor_);
@@ -89,7 +89,7 @@ AtomicFile::AtomicFile(const std::string& path) {
   const std::size_t slash = target_.find_last_of('/');
   folder_ = slash == std::string::npos ? "." : target_.substr(0, slash + 1);
 
-  struct stat old {};
+  struct stat old{};
   const bool replaces = stat(target_.c_str(), &old) == 0;
   if (replaces) {
     if (!S_ISREG(old.st_mode)) throw FileError(kind_of(old.st_mode));
@@ -103,8 +103,8 @@ AtomicFile::AtomicFile(const std::string& path) {
   static std::atomic<unsigned> counter{0};
   for (int attempt = 0; descriptor_ < 0; ++attempt) {
     const auto ticks = static_cast<unsigned long long>(std::chrono::steady_clock::now().time_since_epoch().count());
-    temporary_ = (slash == std::string::npos ? std::string() : folder_) + ".lstmcore-" + std::to_string(getpid()) + "-" +
-                 std::to_string(counter++) + "-" + std::to_string(ticks) + ".tmp";
+    temporary_ = (slash == std::string::npos ? std::string() : folder_) + ".lstmcore-" + std::to_string(getpid()) +
+                 "-" + std::to_string(counter++) + "-" + std::to_string(ticks) + ".tmp";
     descriptor_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (descriptor_ < 0 && (errno != EEXIST || attempt >= 100)) fail("cannot create a file in " + quoted(folder_, 512));
   }

@@ -129,13 +129,23 @@ class Json::Parser {
     if (at_ >= text_.size()) fail("the text ends where a value should be");
     if (++values_ > max_values) fail("more than " + std::to_string(max_values) + " values");
     switch (text_[at_]) {
-      case '{': return object(depth + 1);
-      case '[': return array(depth + 1);
-      case '"': return {string()};
-      case 't': word("true"); return {true};
-      case 'f': word("false"); return {false};
-      case 'n': word("null"); return {};
-      default: return number();
+      case '{':
+        return object(depth + 1);
+      case '[':
+        return array(depth + 1);
+      case '"':
+        return {string()};
+      case 't':
+        word("true");
+        return {true};
+      case 'f':
+        word("false");
+        return {false};
+      case 'n':
+        word("null");
+        return {};
+      default:
+        return number();
     }
   }
 
@@ -207,14 +217,28 @@ class Json::Parser {
     switch (kind) {
       case '"':
       case '\\':
-      case '/': out += kind; return;
-      case 'b': out += '\b'; return;
-      case 'f': out += '\f'; return;
-      case 'n': out += '\n'; return;
-      case 'r': out += '\r'; return;
-      case 't': out += '\t'; return;
-      case 'u': break;
-      default: fail("unknown escape", start);
+      case '/':
+        out += kind;
+        return;
+      case 'b':
+        out += '\b';
+        return;
+      case 'f':
+        out += '\f';
+        return;
+      case 'n':
+        out += '\n';
+        return;
+      case 'r':
+        out += '\r';
+        return;
+      case 't':
+        out += '\t';
+        return;
+      case 'u':
+        break;
+      default:
+        fail("unknown escape", start);
     }
     std::uint32_t code = hex4(start);
     if (code >= 0xDC00 && code <= 0xDFFF) fail("second half of a surrogate pair without the first", start);
@@ -267,7 +291,8 @@ class Json::Parser {
     }
     std::uint64_t magnitude = 0;
     const auto result = std::from_chars(text_.data() + first_digit, text_.data() + at_, magnitude);
-    if (result.ec != std::errc() || (negative && magnitude > int64_limit)) fail("an integer does not fit 64 bits", start);
+    if (result.ec != std::errc() || (negative && magnitude > int64_limit))
+      fail("an integer does not fit 64 bits", start);
     Json json;
     json.value_ = Integer{magnitude, negative && magnitude > 0};
     return json;
@@ -289,8 +314,9 @@ class Json::Parser {
 };
 
 Json::Json(std::int64_t value) noexcept
-    : value_(Integer{value < 0 ? std::uint64_t{0} - static_cast<std::uint64_t>(value) : static_cast<std::uint64_t>(value),
-                     value < 0}) {}
+    : value_(
+          Integer{value < 0 ? std::uint64_t{0} - static_cast<std::uint64_t>(value) : static_cast<std::uint64_t>(value),
+                  value < 0}) {}
 
 Json Json::parse(std::string_view text) { return Parser(text).run(); }
 

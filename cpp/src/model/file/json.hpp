@@ -36,15 +36,15 @@ class Json {
   /// alone would be a weak bound.
   static constexpr std::size_t max_values = std::size_t{1} << 22;
 
-  Json() noexcept = default;                                         ///< null
-  Json(bool value) noexcept : value_(value) {}                       // NOLINT(google-explicit-constructor)
-  Json(std::int64_t value) noexcept;                                 // NOLINT(google-explicit-constructor)
+  Json() noexcept = default;                                             ///< null
+  Json(bool value) noexcept : value_(value) {}                           // NOLINT(google-explicit-constructor)
+  Json(std::int64_t value) noexcept;                                     // NOLINT(google-explicit-constructor)
   Json(std::uint64_t value) noexcept : value_(Integer{value, false}) {}  // NOLINT(google-explicit-constructor)
-  Json(double value) noexcept : value_(value) {}                     // NOLINT(google-explicit-constructor)
-  Json(std::string value) noexcept : value_(std::move(value)) {}     // NOLINT(google-explicit-constructor)
-  Json(const char* value) : value_(std::string(value)) {}            // NOLINT(google-explicit-constructor)
-  Json(Array value) noexcept : value_(std::move(value)) {}           // NOLINT(google-explicit-constructor)
-  Json(Object value) noexcept : value_(std::move(value)) {}          // NOLINT(google-explicit-constructor)
+  Json(double value) noexcept : value_(value) {}                         // NOLINT(google-explicit-constructor)
+  Json(std::string value) noexcept : value_(std::move(value)) {}         // NOLINT(google-explicit-constructor)
+  Json(const char* value) : value_(std::string(value)) {}                // NOLINT(google-explicit-constructor)
+  Json(Array value) noexcept : value_(std::move(value)) {}               // NOLINT(google-explicit-constructor)
+  Json(Object value) noexcept : value_(std::move(value)) {}              // NOLINT(google-explicit-constructor)
 
   /// Throws JsonError.
   static Json parse(std::string_view text);

@@ -131,9 +131,9 @@ Json config_to_json(const ModelConfig& config) {
 
 ModelConfig config_from_json(const Json& json) {
   const Section model(json, "model", {"recurrent", "pooling", "activation", "outputs"});
-  const Section recurrent(model.at("recurrent"), "model.recurrent",
-                          {"cell", "input_size", "hidden_size", "num_layers", "bidirectional", "dropout", "dtype", "seed",
-                           "cell_options"});
+  const Section recurrent(
+      model.at("recurrent"), "model.recurrent",
+      {"cell", "input_size", "hidden_size", "num_layers", "bidirectional", "dropout", "dtype", "seed", "cell_options"});
   ModelConfig config;
   RecurrentConfig& r = config.recurrent;
   r.cell = recurrent.string("cell");

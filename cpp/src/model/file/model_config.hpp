@@ -11,7 +11,8 @@ namespace lstmcore::file {
 
 class Json;
 
-/// n_threads is left out: it belongs to the machine that runs a model. Throws FileError for numbers that are not finite.
+/// n_threads is left out: it belongs to the machine that runs a model. Throws FileError for numbers that are not
+/// finite.
 Json config_to_json(const ModelConfig& config);
 
 /// Throws FileError, naming the entry, for anything missing, unknown or of the wrong kind. That the values make a

@@ -22,8 +22,8 @@ namespace {
 
 constexpr const char* format_name = "lstmcore";
 constexpr const char* format_version = "1";
-constexpr const char* reserved_names[] = {"format", "format_version", "lstmcore_version", "model", "test_vector",
-                                          "checksum"};
+constexpr const char* reserved_names[] = {"format", "format_version", "lstmcore_version",
+                                          "model",  "test_vector",    "checksum"};
 
 bool is_reserved(const std::string& name) {
   return std::any_of(std::begin(reserved_names), std::end(reserved_names),
@@ -32,7 +32,6 @@ bool is_reserved(const std::string& name) {
 
 const char* dtype_text(Dtype dtype) { return dtype == Dtype::float32 ? "F32" : "F64"; }
 
-/// The four preprocessing vectors: name, values, and the smallest scale that makes sense (a mean has none).
 struct PreprocessingVector {
   const char* name;
   std::vector<double> values;
@@ -40,17 +39,12 @@ struct PreprocessingVector {
 
 void check_preprocessing(const std::vector<PreprocessingVector>& vectors) {
   for (const PreprocessingVector& vector : vectors) {
-    const bool input_scale = std::strcmp(vector.name, "input_scale") == 0;
-    const bool output_scale = std::strcmp(vector.name, "output_scale") == 0;
+    const bool scale = std::strstr(vector.name, "_scale") != nullptr;
     for (std::size_t i = 0; i < vector.values.size(); ++i) {
       const double value = vector.values[i];
-      const char* expected = nullptr;
-      if (!std::isfinite(value)) expected = "a finite number";
-      if (input_scale && !(value >= 0.0)) expected = "a scale of at least 0";
-      if (output_scale && !(value > 0.0)) expected = "a scale above 0";  // predictions are divided by it
-      if (expected != nullptr) {
+      if (!std::isfinite(value) || (scale && !(value > 0.0))) {
         throw FileError("tensor '" + std::string(vector.name) + "' holds " + std::to_string(value) + " at index " +
-                        std::to_string(i) + ", expected " + expected);
+                        std::to_string(i) + ", expected a finite number" + (scale ? " above 0" : ""));
       }
     }
   }
@@ -70,9 +64,9 @@ void check_finite(const std::string& name, Dtype dtype, const void* data, std::s
   dtype == Dtype::float32 ? check_finite_as<float>(name, data, count) : check_finite_as<double>(name, data, count);
 }
 
-/// "fnv1a64:" and 16 hexadecimal digits over every metadata entry but "checksum" itself, and over name, dtype, shape and
-/// data of every tensor, both in the byte order of their names: independent of how the header is laid out, so that other
-/// programs may rewrite the file. data_hashes: FNV-1a of each tensor's bytes, by name.
+/// "fnv1a64:" and 16 hexadecimal digits over every metadata entry but "checksum" itself, and over name, dtype, shape
+/// and data of every tensor, both in the byte order of their names: independent of how the header is laid out, so that
+/// other programs may rewrite the file. data_hashes: FNV-1a of each tensor's bytes, by name.
 std::string checksum(const Header& header, const std::map<std::string, std::uint64_t>& data_hashes) {
   Fnv1a hash;
   for (const auto& [name, value] : header.metadata) {
@@ -138,35 +132,39 @@ void check_tensor(const Header& header, const std::string& name, const char* dty
 /// Before the model exists: a file that passes holds every byte that the model's weights will take.
 void check_core_tensors(const Header& header, const ModelConfig& config) {
   const char* dtype = dtype_text(config.recurrent.dtype);
-  visit_core_tensors(config, [&](const ExpectedTensor& tensor) { check_tensor(header, tensor.name, dtype, tensor.shape); });
+  visit_core_tensors(config,
+                     [&](const ExpectedTensor& tensor) { check_tensor(header, tensor.name, dtype, tensor.shape); });
   check_tensor(header, "input_mean", "F64", {config.recurrent.input_size});
   check_tensor(header, "input_scale", "F64", {config.recurrent.input_size});
   check_tensor(header, "output_mean", "F64", {config.outputs});
   check_tensor(header, "output_scale", "F64", {config.outputs});
 }
 
-Model build_model(const ModelConfig& config) {
+using Build = std::function<Model(const ModelConfig&)>;
+
+Model build_model(const ModelConfig& config, const Build& build) {
   // Only what the constructor says about its arguments is the file's fault; a missing engine or memory is not.
   try {
-    return Model(config);
+    return build ? build(config) : Model(config);
   } catch (const std::logic_error& error) {
     throw FileError(std::string("its architecture is not one this version can build: ") + error.what());
   }
 }
 
-Model read(const std::string& path, std::map<std::string, std::string>& metadata) {
+Model read(const std::string& path, std::map<std::string, std::string>& metadata, const Build& build) {
   InputFile file(path);
   const Header header = read_header(file);
   check_format(header);
   const ModelConfig config = config_from_json(parse_entry(header, "model"));
   check_core_tensors(header, config);
-  Model model = build_model(config);
+  Model model = build_model(config, build);
 
   std::map<std::string, void*> destinations;
   const std::size_t element = size_of(config.recurrent.dtype);
   for (const TensorInfo& tensor : model.tensors()) {
     check_tensor(header, tensor.name, dtype_text(config.recurrent.dtype), tensor.shape);
-    destinations[tensor.name] = static_cast<char*>(model.parameters()) + static_cast<std::size_t>(tensor.offset) * element;
+    destinations[tensor.name] =
+        static_cast<char*>(model.parameters()) + static_cast<std::size_t>(tensor.offset) * element;
   }
   std::vector<PreprocessingVector> preprocessing;
   for (const char* name : {"input_mean", "input_scale", "output_mean", "output_scale"}) {
@@ -232,7 +230,8 @@ void write(const std::string& path, const Model& model, const std::map<std::stri
   }
   const Dtype dtype = model.config().recurrent.dtype;
   for (const TensorInfo& tensor : model.tensors()) {
-    const char* data = static_cast<const char*>(model.parameters()) + static_cast<std::size_t>(tensor.offset) * size_of(dtype);
+    const char* data =
+        static_cast<const char*>(model.parameters()) + static_cast<std::size_t>(tensor.offset) * size_of(dtype);
     check_finite(tensor.name, dtype, data, static_cast<std::size_t>(tensor.count()));
     add(tensor.name, dtype_text(dtype), tensor.shape, data);
   }
@@ -266,7 +265,8 @@ void write(const std::string& path, const Model& model, const std::map<std::stri
 void check_metadata(const std::map<std::string, std::string>& metadata) {
   for (const auto& [name, value] : metadata) {
     if (is_reserved(name)) {
-      throw std::invalid_argument("metadata: the name '" + name + "' is reserved for the model file itself; use another");
+      throw std::invalid_argument("metadata: the name '" + name +
+                                  "' is reserved for the model file itself; use another");
     }
     if (!is_utf8(name) || !is_utf8(value)) {
       throw std::invalid_argument("metadata: entry " + quoted(name) +
@@ -288,9 +288,9 @@ void write_model(const std::string& path, const Model& model, const std::map<std
   }
 }
 
-Model read_model(const std::string& path, std::map<std::string, std::string>& metadata) {
+Model read_model(const std::string& path, std::map<std::string, std::string>& metadata, const Build& build) {
   try {
-    return read(path, metadata);
+    return read(path, metadata, build);
   } catch (const FileError& error) {
     throw ModelFileError("cannot load a model from " + quoted(path, 512) + ": " + error.what());
   }

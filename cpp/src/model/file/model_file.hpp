@@ -3,6 +3,7 @@
 
 #include <lstmcore/model.hpp>
 
+#include <functional>
 #include <map>
 #include <string>
 
@@ -16,6 +17,9 @@ void write_model(const std::string& path, const Model& model, const std::map<std
 /// Reads, checks and rebuilds; `metadata` receives the extra entries. The file may be hostile: whatever it contains,
 /// the result is a model that reproduces the file's test vector, or a ModelFileError that names the file and what is
 /// wrong, and memory stays in proportion to the size of the file.
-Model read_model(const std::string& path, std::map<std::string, std::string>& metadata);
+/// build: makes the model whose weights are then overwritten; a caller that can do without drawing initial weights
+/// saves most of the time that a large model takes. Without it, Model's public constructor.
+Model read_model(const std::string& path, std::map<std::string, std::string>& metadata,
+                 const std::function<Model(const ModelConfig&)>& build = nullptr);
 
 }  // namespace lstmcore::file

@@ -141,7 +141,8 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 }
 
 Header parse_header(std::string_view json, std::uint64_t data_bytes) {
-  if (json.empty() || json.front() != '{') throw FileError("the header does not start with '{': not a safetensors file");
+  if (json.empty() || json.front() != '{')
+    throw FileError("the header does not start with '{': not a safetensors file");
   Json root;
   try {
     root = Json::parse(json);
@@ -200,10 +201,9 @@ std::string build_header(Header& header) {
     tensor.begin = at;
     tensor.end = at + bytes;
     at = tensor.end;
-    root.push_back({tensor.name,
-                    Json::Object{{"dtype", tensor.dtype},
-                                 {"shape", std::move(shape)},
-                                 {"data_offsets", Json::Array{Json(tensor.begin), Json(tensor.end)}}}});
+    root.push_back({tensor.name, Json::Object{{"dtype", tensor.dtype},
+                                              {"shape", std::move(shape)},
+                                              {"data_offsets", Json::Array{Json(tensor.begin), Json(tensor.end)}}}});
   }
   std::string json = Json(std::move(root)).dump();
   json.append((8 - json.size() % 8) % 8, ' ');

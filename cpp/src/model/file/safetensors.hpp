@@ -1,9 +1,11 @@
 // The safetensors container (Hugging Face, https://github.com/huggingface/safetensors, "Format"):
 //   8 bytes  length of the header, unsigned, little-endian
-//   header   JSON object: tensor name → {"dtype", "shape", "data_offsets": [begin, end]}, and "__metadata__": text → text;
+//   header   JSON object: tensor name → {"dtype", "shape", "data_offsets": [begin, end]}, and "__metadata__": text →
+//   text;
 //            starts with '{', may end in spaces
 //   data     the tensors, row-major, little-endian; offsets count from the end of the header; no gaps, no overlap
-// Stricter here than there: tensors must be aligned to their element size within the file, so that a program may map it.
+// Stricter here than there: tensors must be aligned to their element size within the file, so that a program may map
+// it.
 #pragma once
 
 #include <cstddef>
@@ -32,7 +34,7 @@ struct TensorEntry {
 };
 
 struct Header {
-  std::vector<TensorEntry> tensors;                      ///< in the order of their data
+  std::vector<TensorEntry> tensors;                       ///< in the order of their data
   std::map<std::string, std::size_t, std::less<>> index;  ///< name → position in `tensors`; filled by parse_header()
   std::map<std::string, std::string> metadata;
 

@@ -61,9 +61,7 @@ std::vector<double> make_input(const Model& model, std::int64_t steps, double wi
   std::vector<double> input;
   for (std::int64_t t = 0; t < steps; ++t) {
     for (std::size_t i = 0; i < model.input_mean().size(); ++i) {
-      const double scale = model.input_scale()[i];
-      // A feature scaled by 0 is ignored; any value will do.
-      double value = model.input_mean()[i] + random.next() * width / (scale > 0.0 ? scale : 1.0);
+      double value = model.input_mean()[i] + random.next() * width / model.input_scale()[i];
       value = std::clamp(value, -largest(dtype), largest(dtype));
       input.push_back(dtype == Dtype::float32 ? static_cast<double>(static_cast<float>(value)) : value);
     }
@@ -81,8 +79,8 @@ bool all_finite(const std::vector<double>& values) {
 double allowed_difference(const Model& model, std::size_t k, double recorded) {
   const bool single = model.config().recurrent.dtype == Dtype::float32;
   const double base = single ? 1e-4 : 1e-9;
-  const double epsilon = single ? static_cast<double>(std::numeric_limits<float>::epsilon())
-                                : std::numeric_limits<double>::epsilon();
+  const double epsilon =
+      single ? static_cast<double>(std::numeric_limits<float>::epsilon()) : std::numeric_limits<double>::epsilon();
   const auto head = std::find_if(model.tensors().begin(), model.tensors().end(),
                                  [](const TensorInfo& tensor) { return tensor.name == "head_W"; });
   const std::int64_t columns = head->shape[1];
@@ -111,8 +109,8 @@ void append_numbers(std::vector<double>& out, const Json& json, std::int64_t cou
   for (const Json& item : *array) {
     const auto value = item.as_double();
     if (!value || std::abs(*value) > limit) {
-      throw FileError("test_vector." + std::string(what) + ": expected a number that the model's dtype can hold, found " +
-                      item.describe());
+      throw FileError("test_vector." + std::string(what) +
+                      ": expected a number that the model's dtype can hold, found " + item.describe());
     }
     out.push_back(*value);
   }

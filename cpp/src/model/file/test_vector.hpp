@@ -1,5 +1,5 @@
-// A short input and the outputs that the model gave when it was saved, stored in the file and repeated when it is loaded:
-// the only check that sees a reader, an engine or a platform that computes something else from the right bytes.
+// A short input and the outputs that the model gave when it was saved, stored in the file and repeated when it is
+// loaded: the only check that sees a reader, an engine or a platform that computes something else from the right bytes.
 #pragma once
 
 #include <lstmcore/model.hpp>
