@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import lstmcore
 import numpy as np
 import pytest
+
+import lstmcore
 from lstmcore import ModelFileError, SequenceClassifier, SequenceRegressor
 from sequences import FAST, last_value, ragged, three_classes, two_classes
 

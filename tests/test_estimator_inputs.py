@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lstmcore import Model, SequenceClassifier, SequenceRegressor
 from numpy.typing import NDArray
+
+from lstmcore import Model, SequenceClassifier, SequenceRegressor
 from sequences import FAST, last_value, pad, ragged, two_classes
 
 X = ragged(40)

@@ -10,13 +10,15 @@ import threading
 import time
 from typing import Any
 
-import lstmcore
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import log_loss
+
+import lstmcore
 from lstmcore import SequenceClassifier, SequenceRegressor
 from sequences import FAST, last_value, ragged, three_classes, two_classes
-from sklearn.base import clone
-from sklearn.metrics import log_loss
 
 X = ragged(90)
 Y2, Y3, YR = two_classes(X), three_classes(X), last_value(X)
@@ -166,6 +168,17 @@ def test_bad_eval_sets() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             classifier.fit(X, Y2, eval_set=eval_set)
+
+
+def test_a_fit_that_fails_leaves_no_model_of_other_data() -> None:
+    classifier = SequenceClassifier(**FAST | {"max_iter": 1}).fit(X, Y3)
+    with pytest.raises(ValueError, match="hidden_size"):
+        classifier.set_params(hidden_size=0).fit(X, Y2)
+    assert classifier.predict(X).tolist()  # nothing had been touched
+    with pytest.raises(ValueError, match="eval_set"):
+        classifier.set_params(hidden_size=3).fit(X, Y2, eval_set=3)
+    with pytest.raises(NotFittedError):
+        classifier.predict(X)
 
 
 def test_divergence_is_an_error() -> None:

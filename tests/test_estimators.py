@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lstmcore import SequenceClassifier, SequenceRegressor
-from sequences import FAST, last_value, pad, ragged, three_classes, two_classes
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+
+from lstmcore import SequenceClassifier, SequenceRegressor
+from sequences import FAST, last_value, pad, ragged, three_classes, two_classes
 
 X = ragged(90)
 Y2, Y3, YR = two_classes(X), three_classes(X), last_value(X)

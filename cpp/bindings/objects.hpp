@@ -130,14 +130,17 @@ struct ModelObject {
   std::map<std::string, std::string> metadata;
   std::vector<py::str> names;
   mutable Usage usage;
+  std::uint64_t version = 0;  ///< counts changes of weights and preprocessing
 };
 
 /// `StreamState`: of one model.
 struct StreamObject {
-  StreamObject(py::object model, StreamState&& fresh) : owner(std::move(model)), state(std::move(fresh)) {}
+  StreamObject(py::object model, StreamState&& fresh, std::uint64_t made_at)
+      : owner(std::move(model)), state(std::move(fresh)), version(made_at) {}
 
   py::object owner;
   StreamState state;
+  std::uint64_t version;  ///< of the model whose weights the state has packed
   Usage usage;
 };
 

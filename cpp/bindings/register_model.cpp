@@ -90,6 +90,7 @@ py::array get_weights(const ModelObject& self) {
 void set_weights(ModelObject& self, py::handle weights) {
   const py::array values = to_array(weights, self.dtype(), {"weights"}, {self.model.parameter_count()}, "(P,)");
   const Exclusive use(self.usage, kModel);
+  ++self.version;
   std::memcpy(self.model.parameters(), values.data(), static_cast<std::size_t>(values.nbytes()));
   self.model.parameters_changed();
 }
@@ -125,6 +126,7 @@ void set_parameters(ModelObject& self, py::handle parameters) {
     writes.emplace_back(found, array);
   }
   const Exclusive use(self.usage, kModel);
+  ++self.version;
   for (const auto& [tensor, array] : writes) {
     auto* first =
         static_cast<char*>(self.model.parameters()) + static_cast<std::size_t>(tensor->offset) * size_of(self.dtype());
@@ -152,6 +154,7 @@ void set_preprocessing(ModelObject& self, py::handle input_mean, py::handle inpu
   const std::vector<double> out_mean = to_doubles(output_mean, {"output_mean"}, outputs);
   const std::vector<double> out_scale = to_doubles(output_scale, {"output_scale"}, outputs);
   const Exclusive use(self.usage, kModel);
+  ++self.version;
   self.model.set_preprocessing(in_mean, in_scale, out_mean, out_scale);
 }
 
@@ -173,16 +176,26 @@ py::array predict(const ModelObject& self, py::handle x, py::handle lengths, py:
 
 std::unique_ptr<StreamObject> make_state(ModelObject& self) {
   const Shared use(self.usage, kModel);
-  return std::make_unique<StreamObject>(self_of(self), self.model.make_state());
+  return std::make_unique<StreamObject>(self_of(self), self.model.make_state(), self.version);
 }
 
 std::unique_ptr<StreamObject> copy_state(StreamObject& self) {
   const auto& owner = self.owner.cast<const ModelObject&>();
   const Shared use(owner.usage, kModel);
   const Shared use_state(self.usage, "StreamState");
-  auto copy = std::make_unique<StreamObject>(self.owner, owner.model.make_state());
+  auto copy = std::make_unique<StreamObject>(self.owner, owner.model.make_state(), owner.version);
   owner.model.set_state_values(copy->state, owner.model.state_values(self.state));
   return copy;
+}
+
+/// A library state keeps the weights that it was made with. In Python a model has one set of weights, so that a state
+/// from before a change moves over to the new ones, with what it remembers.
+void bring_up_to_date(const ModelObject& self, StreamObject& stream) {
+  if (stream.version == self.version) return;
+  StreamState fresh = self.model.make_state();
+  self.model.set_state_values(fresh, self.model.state_values(stream.state));
+  stream.state = std::move(fresh);
+  stream.version = self.version;
 }
 
 py::array step(ModelObject& self, py::handle x, py::handle stream) {
@@ -198,6 +211,7 @@ py::array step(ModelObject& self, py::handle x, py::handle stream) {
   {
     const Shared use(self.usage, kModel);
     const Exclusive use_state(state.usage, "state");
+    bring_up_to_date(self, state);
     const ReleaseGil release(self.model.parameter_count() >= ReleaseGil::kWorthIt);
     self.model.step(input.data(), state.state, data);
   }
@@ -362,7 +376,7 @@ Parameters
 ----------
 x : ndarray (I,)
 state : StreamState
-    Of this model; updated in place.
+    Of this model; updated in place. After a change of weights it goes on with the new ones.
 
 Returns
 -------

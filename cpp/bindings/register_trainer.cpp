@@ -239,6 +239,7 @@ template <class Work>
 auto interruptible(TrainerObject& self, const Work& work) {
   Interrupts interrupts;
   const Exclusive use(self.model.usage, kModel);
+  ++self.model.version;
   const auto run = [&] {
     const ReleaseGil release;
     return work(interrupts.callback());

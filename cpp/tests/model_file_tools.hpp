@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "model/file/json.hpp"
+#include "model/file/model_file.hpp"
 
 namespace tools {
 
@@ -205,6 +206,20 @@ inline lstmcore::Model make_model(const lstmcore::ModelConfig& config) {
   const std::vector<double> output_scale = identity ? vector(config.outputs, true) : std::vector<double>(outputs, 1.0);
   model.set_preprocessing(input_mean, input_scale, output_mean, output_scale);
   return model;
+}
+
+inline lstmcore::Model load(const std::string& path) {
+  std::map<std::string, std::string> metadata;
+  return lstmcore::file::read_model(path, metadata);
+}
+
+inline lstmcore::ModelConfig load_config(const std::string& path) { return load(path).config(); }
+
+/// Runs one test in a folder of its own.
+template <class Test>
+void with_folder(Test&& test) {
+  const TemporaryFolder folder;
+  test(folder);
 }
 
 }  // namespace tools

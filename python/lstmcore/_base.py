@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,9 +14,9 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import check_array, check_is_fitted, check_random_state, validate_data
 
 from . import _core
-from ._fitting import Part, check_callbacks, run_epochs
+from ._fitting import Part, Validation, check_callbacks, run_epochs
 from ._parameters import check_available, check_parameters, thread_count
-from ._validation import SequenceArrays, check_count, is_table, read_sequences, read_weights
+from ._validation import SequenceArrays, check_count, check_resolution, is_table, read_sequences, read_weights
 from .model import Model, Stream
 
 __all__ = ["SequenceEstimator"]
@@ -176,12 +175,6 @@ class SequenceEstimator(BaseEstimator):
         parameters = self.get_params(deep=False)
         check_parameters(type(self).__name__, parameters)
         check_available(parameters)
-        if self.dropout > 0 and self.num_layers == 1:
-            warnings.warn(
-                f"dropout={self.dropout!r} has no effect with num_layers=1: it acts between layers. Use num_layers >= 2 or "
-                "dropout=0.0.",
-                stacklevel=4,
-            )
 
     def _train(
         self: Self,
@@ -195,6 +188,26 @@ class SequenceEstimator(BaseEstimator):
         classes: Any = None,
     ) -> Self:
         callables = check_callbacks(callbacks)
+        if self.dropout > 0 and self.num_layers == 1:
+            warnings.warn(
+                f"dropout={self.dropout!r} has no effect with num_layers=1: it acts between layers. Use more layers or "
+                "dropout=0.0.",
+                stacklevel=3,
+            )
+        try:
+            trainer, train, validation = self._prepare(X, y, sample_weight, eval_set, resume, partial, classes)
+        except BaseException:
+            # Classes and features may be those of the new data already, so an old model would answer wrongly.
+            if not resume and hasattr(self, "model_"):
+                del self.model_
+            raise
+        run_epochs(self, trainer, train, validation, 1 if partial else self.max_iter, callables, partial)
+        return self
+
+    def _prepare(
+        self, X: Any, y: Any, sample_weight: Any, eval_set: Any, resume: bool, partial: bool, classes: Any
+    ) -> tuple[_core.Trainer, Part, Validation | None]:
+        """Checks and converts all data, and makes the model if training does not go on with one."""
         sequences = self._read_X(X, reset=not resume)
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
@@ -204,7 +217,7 @@ class SequenceEstimator(BaseEstimator):
         sample_weight = read_weights(sample_weight, count, "sample_weight")
         weights = self._loss_weights(targets, sample_weight)
         if resume:
-            self._check_resumed(targets)
+            self._check_resumed()
 
         random = check_random_state(self.random_state)
         model_seed, trainer_seed, split_seed = (int(seed) for seed in random.randint(2**31 - 1, size=3))
@@ -219,21 +232,12 @@ class SequenceEstimator(BaseEstimator):
         if eval_set is not None:
             validation = self._read_eval_set(eval_set)
         elif held_out is not None:
-            validation = self._part(
-                core_sequences.subset(held_out),
-                targets[held_out],
-                None if weights is None else weights[held_out],
+            validation = self._validation(
+                _part(core_sequences, targets, weights, held_out),
                 None if sample_weight is None else sample_weight[held_out],
             )
-        everything = len(train) == count
-        part = Part(
-            core_sequences if everything else core_sequences.subset(train),
-            targets[train],
-            None if weights is None else weights[train],
-        )
         trainer = self._make_trainer(trainer_seed, reuse=partial)
-        run_epochs(self, trainer, part, validation, 1 if partial else self.max_iter, callables, partial)
-        return self
+        return trainer, _part(core_sequences, targets, weights, train), validation
 
     def _read_X(self, X: Any, reset: bool, name: str = "X") -> SequenceArrays:
         """Checked sequences; sets (reset) or checks n_features_in_ and feature_names_in_."""
@@ -311,7 +315,7 @@ class SequenceEstimator(BaseEstimator):
         core = _core.Model(config)
         if self.standardize:
             mean, deviation = sequences.moments(weights)
-            _check_resolution(mean, deviation, self.precision)
+            check_resolution(mean, deviation, self.precision)
             target_mean, target_scale = self._target_scaling(targets, weights)
             core.set_preprocessing(mean, _inverse(deviation), target_mean, _inverse(target_scale))
         self.model_ = self._wrap(core)
@@ -323,7 +327,7 @@ class SequenceEstimator(BaseEstimator):
         self.best_loss_ = float("inf")
         self.best_validation_score_ = None
 
-    def _check_resumed(self, targets: Array) -> None:
+    def _check_resumed(self) -> None:
         """Architecture parameters of a model that training goes on with cannot change."""
         config = self.model_.config
         recurrent = config["recurrent"]
@@ -383,7 +387,7 @@ class SequenceEstimator(BaseEstimator):
         self._trainer = (self.model_.core, options, trainer)
         return trainer
 
-    def _read_eval_set(self, eval_set: Any) -> Part:
+    def _read_eval_set(self, eval_set: Any) -> Validation:
         if isinstance(eval_set, list) and len(eval_set) == 1 and isinstance(eval_set[0], (tuple, list)):
             eval_set = eval_set[0]
         if not isinstance(eval_set, (tuple, list)) or len(eval_set) not in (2, 3):
@@ -398,11 +402,13 @@ class SequenceEstimator(BaseEstimator):
         check_count(len(targets), "eval_set y", count, "eval_set X")
         sample_weight = read_weights(eval_set[2] if len(eval_set) == 3 else None, count, "eval_set sample_weight")
         weights = self._loss_weights(targets, sample_weight)
-        return self._part(sequences.to_core(self.precision), targets, weights, sample_weight)
+        return self._validation(Part(sequences.to_core(self.precision), targets, weights), sample_weight)
 
-    def _part(self, x: _core.Sequences, y: Array, weights: Array | None, sample_weight: Array | None) -> Part:
-        score: Callable[[Array], float] = lambda outputs: self._score_outputs(outputs, y, sample_weight)  # noqa: E731
-        return Part(x, y, weights, score)
+    def _validation(self, part: Part, sample_weight: Array | None) -> Validation:
+        def score(outputs: Array) -> float:
+            return self._score_outputs(outputs, part.y, sample_weight)
+
+        return Validation(part, len(self.model_.core.get_weights()), score)
 
     # --- using -------------------------------------------------------------------------------------------------------
 
@@ -467,6 +473,13 @@ class SequenceEstimator(BaseEstimator):
         return state
 
 
+def _part(x: _core.Sequences, y: Array, weights: Array | None, indices: NDArray[np.int64]) -> Part:
+    """The sequences that sorted indices name."""
+    if len(indices) == len(y):
+        return Part(x, y, weights)
+    return Part(x.subset(indices), y[indices], None if weights is None else weights[indices])
+
+
 def _only(indices: NDArray[np.int64], weights: Array | None, count: int) -> Array | None:
     """weights, zero outside indices; None where all are used alike."""
     if len(indices) == count:
@@ -479,14 +492,3 @@ def _only(indices: NDArray[np.int64], weights: Array | None, count: int) -> Arra
 def _inverse(deviation: Array) -> Array:
     """1/deviation, and 1 for constants."""
     return np.divide(1.0, deviation, out=np.ones_like(deviation), where=deviation > 0)
-
-
-def _check_resolution(mean: Array, deviation: Array, precision: str) -> None:
-    """X reaches the network in its dtype, so a small variation on a large offset can be lost on the way."""
-    lost = (deviation > 0) & (np.abs(mean) * np.finfo(precision).eps > 0.01 * deviation)
-    if lost.any():
-        i = int(np.argmax(lost))
-        raise ValueError(
-            f"Feature {i} of X varies by {deviation[i]:.3g} around {mean[i]:.6g}, which {precision} cannot resolve. "
-            "Subtract the offset from X, or use precision='float64'."
-        )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from . import _core
 
-__all__ = ["EpochInfo", "Part", "check_callbacks", "run_epochs"]
+__all__ = ["EpochInfo", "Part", "Validation", "check_callbacks", "run_epochs"]
 
 Array = NDArray[Any]
 Callback = Callable[["EpochInfo"], Any]
@@ -35,12 +35,49 @@ class EpochInfo:
 
 
 class Part(NamedTuple):
-    """Sequences with targets. weights: (N,) of the loss, or None; score: outputs → accuracy or R²."""
+    """Sequences with targets. weights: (N,) of the loss, or None for ones."""
 
     x: _core.Sequences
     y: Array
     weights: NDArray[np.float64] | None
-    score: Callable[[Array], float] | None = None
+
+
+class Validation:
+    """Sequences on which loss and score are computed after every epoch. score: (N, K) outputs → accuracy or R².
+
+    They are worked off in pieces of a few milliseconds each, because Ctrl-C takes effect between two calls into C++.
+    """
+
+    # Multiply-adds of one piece, and those that a step costs beside its matrix products.
+    _PIECE, _STEP = 1e8, 2e3
+
+    def __init__(self, part: Part, parameter_count: int, score: Callable[[Array], float]) -> None:
+        self._score = score
+        lengths = part.x.lengths
+        order = np.argsort(lengths, kind="stable")
+        number = np.cumsum(lengths[order]) * (parameter_count + self._STEP) // self._PIECE
+        self._indices = np.split(order, np.flatnonzero(np.diff(number)) + 1)
+        self._pieces = [
+            Part(part.x.subset(index), part.y[index], None if part.weights is None else part.weights[index])
+            for index in self._indices
+        ]
+        self._count = len(lengths)
+
+    def evaluate(self, trainer: _core.Trainer, core: _core.Model) -> tuple[float, float]:
+        """Loss (weighted mean, without penalty and dropout) and score."""
+        total = weight = 0.0
+        outputs: Array | None = None
+        for index, (x, y, weights) in zip(self._indices, self._pieces, strict=True):
+            share = float(len(index) if weights is None else weights.sum())
+            if share > 0:
+                total += share * trainer.evaluate(x, y, weights)
+                weight += share
+            part = core.predict(x)
+            if outputs is None:
+                outputs = np.empty((self._count, part.shape[1]), dtype=part.dtype)
+            outputs[index] = part
+        assert outputs is not None  # there is at least one sequence
+        return total / weight, float(self._score(outputs))
 
 
 def check_callbacks(callbacks: Any) -> list[Callback]:
@@ -62,7 +99,7 @@ def run_epochs(
     estimator: Any,
     trainer: _core.Trainer,
     train: Part,
-    validation: Part | None,
+    validation: Validation | None,
     n_epochs: int,
     callbacks: list[Callback],
     partial: bool = False,
@@ -115,7 +152,7 @@ def _one_epoch(
     estimator: Any,
     trainer: _core.Trainer,
     train: Part,
-    validation: Part | None,
+    validation: Validation | None,
     epoch: int,
     n_epochs: int,
     watch: _Watch,
@@ -144,9 +181,7 @@ def _one_epoch(
     loss = float(result["loss"])
     validation_loss = validation_score = None
     if validation is not None:
-        validation_loss = float(trainer.evaluate(validation.x, validation.y, validation.weights))
-        if validation.score is not None:
-            validation_score = float(validation.score(core.predict(validation.x)))
+        validation_loss, validation_score = validation.evaluate(trainer, core)
     trainer.report(loss if validation_loss is None else validation_loss)
     seconds = time.perf_counter() - start
     rate = float(result["learning_rate"])

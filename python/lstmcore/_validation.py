@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from . import _core
 
-__all__ = ["SequenceArrays", "check_count", "is_table", "read_sequences", "read_weights"]
+__all__ = ["SequenceArrays", "check_count", "check_resolution", "is_table", "read_sequences", "read_weights"]
 
 Array = NDArray[Any]
 
@@ -233,6 +233,17 @@ def read_weights(sample_weight: Any, count: int, name: str) -> NDArray[np.float6
     if not weights.any():
         raise ValueError(f"{name}: the weights are all zero. Sample weights must contain at least one non-zero number.")
     return weights
+
+
+def check_resolution(mean: Array, deviation: Array, precision: str) -> None:
+    """X reaches the network in its dtype, so a small variation on a large offset can be lost on the way."""
+    lost = (deviation > 0) & (np.abs(mean) * np.finfo(precision).eps > 0.01 * deviation)
+    if lost.any():
+        i = int(np.argmax(lost))
+        raise ValueError(
+            f"Feature {i} of X varies by {deviation[i]:.3g} around {mean[i]:.6g}, which {precision} cannot resolve. "
+            "Subtract the offset from X, or use precision='float64'."
+        )
 
 
 def _read_list(items: Sequence[Any], name: str) -> SequenceArrays:

