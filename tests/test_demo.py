@@ -75,7 +75,7 @@ def test_synthetic_demo_needs_no_further_package(tmp_path):
     assert "No plots: matplotlib is not installed" in done.stdout
     assert "predictions bitwise equal" in done.stdout
     assert "predict_proba: the same" in done.stdout
-    assert {file.name for file in tmp_path.iterdir()} == {"model.safetensors", "streaming.safetensors"}
+    assert {file.name for file in tmp_path.iterdir()} == {"model.safetensors"}
 
 
 def test_synthetic_demo_bridges_the_lag(capsys):

@@ -328,7 +328,7 @@ if child == 0:
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     folder = os.path.dirname(os.path.abspath(__file__))
-    subprocess.run([sys.executable, "-c", program, folder], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program, folder], check=True, timeout=300)
 
 
 def test_predict_from_eight_threads() -> None:

@@ -28,6 +28,7 @@ ALLOWED = {
     "api": {"api", "file", "dispatch", "facade", "public"},
     "bindings": {"bindings", "public"},
     "edge": {"edge"},
+    "examples": {"public"},
     "tests": None,
 }
 

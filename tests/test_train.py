@@ -308,6 +308,21 @@ def test_same_seed_same_weights(dtype: str) -> None:
     assert not np.array_equal(fit(task, seed=5, shuffle=False), first)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_results_do_not_depend_on_where_memory_lies(dtype: str) -> None:
+    """Allocators align to 16 bytes, engines work on 32 and 64: sums must not follow the difference."""
+    task = Task(24, seed=8, dtype=dtype)
+    x, kept, results = task.x(), [], set()
+    for trial in range(30):
+        model = make_model("cross_entropy", dtype=dtype)
+        trainer = _core.Trainer(model, {"clip_norm": 0.1, "alpha": 0.01})
+        for _ in range(2):
+            trainer.step(x, task.labels)
+        results.add(model.get_weights().tobytes())
+        kept += [trainer, np.zeros(17 * trial + 2, dtype=np.float64)]  # moves what is allocated next
+    assert len(results) == 1
+
+
 def test_no_shuffle_is_the_order_of_the_data() -> None:
     task = Task(20, seed=9)
     whole, stepwise = make_model("squared"), make_model("squared")

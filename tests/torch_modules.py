@@ -11,6 +11,7 @@ import pytest
 from cases import Case, Data
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)  # threads that spin between such small products only slow a busy machine down
 
 # Names of PyTorch by ours; its second bias is ours added to the first, see gradient() and load().
 KINDS = {"W": "weight_ih", "R": "weight_hh", "b": "bias_ih"}

@@ -3,9 +3,9 @@
 Two tasks. Japanese Vowels: who of nine speakers said /ae/, from ragged recordings. ``--synthetic``: temporal order,
 where the answer hangs on two steps up to 100 steps before the end (see :mod:`lstmcore.datasets`).
 
-A bidirectional network reads a sequence from both ends and so needs all of it before it can answer: it cannot be
-streamed. The demonstration therefore trains a second, forward-only network for the part where one sequence is fed
-step by step.
+A bidirectional network, as trained on the vowels, reads a sequence from both ends and so needs all of it before it can
+answer: it cannot be streamed. For the part where one sequence is fed step by step a second, forward-only network is
+trained there. The synthetic task has a forward-only network from the start.
 """
 
 from __future__ import annotations
@@ -88,16 +88,20 @@ def run(
 
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    model = _train(task, {**settings, "bidirectional": True, "random_state": seed}, verbose=1, watch=True)
+    model = _train(task, {**settings, "random_state": seed}, verbose=1, watch=True)
     predicted = model.predict(task.X_test)
     correct = int((predicted == task.y_test).sum())
     print(f"\nTest accuracy {correct / len(predicted):.4f} ({correct} of {len(predicted)})\n")
     print(confusion_matrix_text(task.y_test, predicted, labels=model.classes_) + "\n")
     _write_plots(folder, model, task.y_test, predicted)
-    reloaded_equal = _save_and_reload(folder / "model.safetensors", model, task)
-    streamed_equal = _stream(
-        folder / "streaming.safetensors", task, {**settings, "bidirectional": False, "random_state": seed}
-    )
+    path = folder / "model.safetensors"
+    reloaded_equal = _save_and_reload(path, model, task)
+    if model.bidirectional:
+        model = _train(task, {**settings, "bidirectional": False, "random_state": seed}, verbose=1, watch=False)
+        print(f"its test accuracy: {model.score(task.X_test, task.y_test):.4f}")
+        path = folder / "streaming.safetensors"
+        model.save(path)
+    streamed_equal = _stream(path, model, task)
     return 0 if reloaded_equal and streamed_equal else 1
 
 
@@ -120,21 +124,21 @@ def _japanese_vowels() -> _Task:
         y_train=y_train,
         X_test=X_test,
         y_test=y_test,
-        settings={"hidden_size": 64, "pooling": "mean", "batch_size": 16, "max_iter": 40, "learning_rate_init": 5e-3},
+        settings={"hidden_size": 64, "bidirectional": True, "pooling": "max", "batch_size": 16, "max_iter": 30},
     )
 
 
 def _temporal_order(seed: int) -> _Task:
-    X, y = datasets.temporal_order(5000, 100, random_state=seed)
+    X, y = datasets.temporal_order(3000, 100, random_state=seed)
     return _Task(
-        title="Temporal order (Hochreiter & Schmidhuber 1997, experiment 6a): 4000 training and 1000 test sequences of "
+        title="Temporal order (Hochreiter & Schmidhuber 1997, experiment 6a): 2000 training and 1000 test sequences of "
         "100 to 110 steps;\nthe class is the order of two symbols that lie 40 to 100 steps before the end",
         noun="order",
-        X_train=X[:4000],
-        y_train=y[:4000],
-        X_test=X[4000:],
-        y_test=y[4000:],
-        settings={"hidden_size": 32, "pooling": "last", "batch_size": 32, "max_iter": 15, "learning_rate_init": 5e-3},
+        X_train=X[:2000],
+        y_train=y[:2000],
+        X_test=X[2000:],
+        y_test=y[2000:],
+        settings={"hidden_size": 64, "bidirectional": False, "pooling": "last", "batch_size": 16, "max_iter": 12},
     )
 
 
@@ -155,7 +159,7 @@ def _run_seeds(task: _Task, settings: dict[str, Any], seeds: Sequence[int]) -> i
     accuracies = []
     for seed in seeds:
         start = time.perf_counter()
-        model = _train(task, {**settings, "bidirectional": True, "random_state": seed}, verbose=0, watch=False)
+        model = _train(task, {**settings, "random_state": seed}, verbose=0, watch=False)
         seconds = time.perf_counter() - start
         accuracies.append(float(np.mean(model.predict(task.X_test) == task.y_test)))
         print(f"seed {seed}: test accuracy {accuracies[-1]:.4f}, trained in {seconds:.1f} s", flush=True)
@@ -174,6 +178,11 @@ def _write_plots(folder: Path, model: Any, y_true: NDArray[Any], y_pred: NDArray
     plot_learning_curve(model, loss)
     plot_learning_curve(model, score, quantity="score")
     score.set_ylabel("accuracy")
+    for axes in (loss, score):  # the evaluation set of this fit is the test part
+        for line in axes.get_lines():
+            if line.get_label() == "validation":
+                line.set_label("test")
+        axes.legend(frameon=False)
     figure.savefig(folder / "learning-curve.png", dpi=150)
     side = 1.6 + 0.42 * max(len(model.classes_), 6)
     figure = Figure(figsize=(side, side), layout="constrained")
@@ -193,12 +202,9 @@ def _save_and_reload(path: Path, model: Any, task: _Task) -> bool:
     return equal
 
 
-def _stream(path: Path, task: _Task, settings: dict[str, Any]) -> bool:
-    """Train a forward-only network; feed one test sequence step by step to what `load_model` reads from its file."""
-    model = _train(task, settings, verbose=1, watch=False)
-    model.save(path)
+def _stream(path: Path, model: Any, task: _Task) -> bool:
+    """Feed one test sequence step by step to what `load_model` reads from the file of a forward-only model."""
     X, y = task.X_test, task.y_test
-    print(f"its test accuracy: {model.score(X, y):.4f}")
     longest = int(np.argmax([len(x) for x in X]))
     sequence, truth = X[longest], y[longest]
     print(f"\nStreaming one test sequence of {len(sequence)} steps (true {task.noun}: {truth}), a step at a time:")

@@ -5,8 +5,6 @@
 
 #include <lstmcore/model.hpp>
 
-#include <Eigen/Core>
-
 #include <cmath>
 
 LSTMCORE_BEGIN_NAMESPACE
@@ -58,7 +56,7 @@ class PoolingOverTime {
             }
             break;
           case Pooling::mean:
-            for (std::int64_t i = 0; i < width(); ++i) to[i] = from[i] * share;
+            Elements<T>(to, width()) = Elements<const T>(from, width()) * share;
             break;
           case Pooling::max:
             for (std::int64_t i = 0; i < width(); ++i) to[i] = arg_max[n * width() + i] == t ? from[i] : T{0};
@@ -71,7 +69,7 @@ class PoolingOverTime {
   /// One more step of a stream or sequence into what has been pooled so far (not for `last`).
   void add(const T* h, T* pooled, std::int32_t* arg_max, std::int64_t t) const noexcept {
     if (kind_ == Pooling::mean) {
-      for (std::int64_t i = 0; i < width(); ++i) pooled[i] += h[i];
+      Elements<T>(pooled, width()) += Elements<const T>(h, width());
     } else {
       for (std::int64_t i = 0; i < width(); ++i) {
         if (h[i] > pooled[i]) {
@@ -85,8 +83,7 @@ class PoolingOverTime {
   /// What a sum over `length` steps becomes.
   void finish(std::int64_t length, T* pooled) const noexcept {
     if (kind_ != Pooling::mean) return;
-    const T share = T{1} / static_cast<T>(length);
-    for (std::int64_t i = 0; i < width(); ++i) pooled[i] *= share;
+    Elements<T>(pooled, width()) *= T{1} / static_cast<T>(length);
   }
 
   Pooling kind() const noexcept { return kind_; }
@@ -101,9 +98,6 @@ class PoolingOverTime {
 template <class T>
 class DenseHead {
  public:
-  using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  using Strided = Eigen::Map<const Matrix, 0, Eigen::OuterStride<>>;
-
   DenseHead(std::int64_t outputs, int directions, std::int64_t hidden) noexcept
       : outputs_(outputs), directions_(directions), hidden_(hidden) {}
 
@@ -134,26 +128,34 @@ class DenseHead {
   }
 
   /// d_scores: [N, K]. Writes dW, db and d_pooled (zeros in the padding).
+  ///
+  /// Written as sums of scaled rows in the order of n and k. A matrix product of Eigen's is not used here: its vectorised
+  /// sums begin where memory is aligned, so that the last bit would depend on where an allocator put the operands.
   void backward(const T* w, std::int64_t n, const T* d_scores, Rows<const T> pooled, T* dw, T* db,
-                Rows<T> d_pooled) const {
+                Rows<T> d_pooled) const noexcept {
     const std::int64_t hp = padded<T>(hidden_);
     const std::int64_t width = directions_ * hidden_;
-    const Eigen::Map<const Matrix> d(d_scores, n, outputs_);
-    Eigen::Map<Eigen::Matrix<T, 1, Eigen::Dynamic>>(db, outputs_) = d.colwise().sum();
+    std::fill_n(dw, outputs_ * width, T{0});
+    std::fill_n(db, outputs_, T{0});
     std::fill_n(d_pooled.data, n * d_pooled.stride, T{0});
-    for (int direction = 0; direction < directions_; ++direction) {
-      const Strided in(pooled.data + direction * hp, n, hidden_, Eigen::OuterStride<>(pooled.stride));
-      const Strided weights(w + direction * hidden_, outputs_, hidden_, Eigen::OuterStride<>(width));
-      Eigen::Map<Matrix, 0, Eigen::OuterStride<>>(dw + direction * hidden_, outputs_, hidden_,
-                                                  Eigen::OuterStride<>(width))
-          .noalias() = d.transpose() * in;
-      Eigen::Map<Matrix, 0, Eigen::OuterStride<>>(d_pooled.data + direction * hp, n, hidden_,
-                                                  Eigen::OuterStride<>(d_pooled.stride))
-          .noalias() = d * weights;
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t k = 0; k < outputs_; ++k) {
+        const T d = d_scores[i * outputs_ + k];
+        db[k] += d;
+        for (int direction = 0; direction < directions_; ++direction) {
+          const std::int64_t column = k * width + direction * hidden_;
+          add_scaled(d, pooled[i] + direction * hp, dw + column);
+          add_scaled(d, w + column, d_pooled[i] + direction * hp);
+        }
+      }
     }
   }
 
  private:
+  void add_scaled(T factor, const T* __restrict from, T* __restrict to) const noexcept {
+    for (std::int64_t j = 0; j < hidden_; ++j) to[j] += factor * from[j];
+  }
+
   std::int64_t outputs_;
   int directions_;
   std::int64_t hidden_;

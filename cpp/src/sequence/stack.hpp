@@ -5,7 +5,17 @@
 #include "kernels/weight_gradient.hpp"
 #include "sequence/parameters.hpp"
 
+#include <Eigen/Core>
+
+#include <type_traits>
+
 LSTMCORE_BEGIN_NAMESPACE
+
+/// Memory as an Eigen array, for element-wise work.
+template <class T>
+using Elements = Eigen::Map<
+    std::conditional_t<std::is_const_v<T>, const Eigen::Array<std::remove_const_t<T>, Eigen::Dynamic, 1>,
+                       Eigen::Array<T, Eigen::Dynamic, 1>>>;
 
 /// What one pass over a batch reads, writes and leaves for backward. Reused from batch to batch.
 template <class T, class Cell>
@@ -294,9 +304,11 @@ class Stack {
         if (options.input_mean == nullptr) {
           std::copy_n(from, width, to);
         } else {
-          for (std::int64_t i = 0; i < width; ++i) {
-            to[i] = static_cast<T>((static_cast<double>(from[i]) - options.input_mean[i]) * options.input_scale[i]);
-          }
+          // In double, so that features far from zero lose nothing.
+          Elements<T>(to, width) = ((Elements<const T>(from, width).template cast<double>() -
+                                     Elements<const double>(options.input_mean, width)) *
+                                    Elements<const double>(options.input_scale, width))
+                                       .template cast<T>();
         }
       }
     }
@@ -319,7 +331,7 @@ class Stack {
         mask[i] = (bits & 0xffffffffU) < threshold ? T{0} : keep;
         if (i + 1 < width) mask[i + 1] = (bits >> 32U) < threshold ? T{0} : keep;
       }
-      for (std::int64_t i = 0; i < width; ++i) to[i] = from[i] * mask[i];
+      Elements<T>(to, width) = Elements<const T>(from, width) * Elements<const T>(mask, width);
     }
   }
 
@@ -423,9 +435,7 @@ class Stack {
     if (layer == 0 || ws.mask[static_cast<std::size_t>(layer - 1)].data == nullptr) return;
     const Rows<T>& mask = ws.mask[static_cast<std::size_t>(layer - 1)];
     for (std::int64_t row = range.begin; row < range.end; ++row) {
-      T* d = to[row];
-      const T* m = mask[row];
-      for (std::int64_t i = 0; i < to.stride; ++i) d[i] *= m[i];
+      Elements<T>(to[row], to.stride) *= Elements<const T>(mask[row], to.stride);
     }
   }
 
