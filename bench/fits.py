@@ -13,12 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import lstmcore
 import numpy as np
 import torch
-from lstmcore import datasets
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pack_sequence
+
+import lstmcore
+from lstmcore import datasets
 
 Array = NDArray[Any]
 

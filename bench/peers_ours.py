@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import lstmcore
 import numpy as np
 from problem import Outcome, Problem
+
+import lstmcore
 
 NAME = "lstmcore"
 

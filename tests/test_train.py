@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from checking import assert_all_close, assert_bitwise, assert_close
 from lstmcore import _core
 

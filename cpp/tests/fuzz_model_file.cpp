@@ -209,7 +209,7 @@ extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t s
 #else
 
 int main(int argc, char** argv) {
-  const long count = argc > 1 ? std::atol(argv[1]) : 5000;
+  const long count = argc > 1 ? std::strtol(argv[1], nullptr, 10) : 5000;
   const unsigned long seed = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 1;
   const tools::TemporaryFolder folder;
   const std::string path = folder / "fuzz";
@@ -243,7 +243,7 @@ int main(int argc, char** argv) {
     return 1;
   }
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // which keep what was freed
-  if (grown > 64 * 1024) {
+  if (grown > 64L * 1024) {
     std::fprintf(stderr, "memory out of proportion to files of %zu bytes\n", good.back().size());
     return 1;
   }

@@ -106,6 +106,20 @@ inline std::string little_endian(std::uint64_t value) {
   return bytes;
 }
 
+/// Where a tensor of a good file lies in the data.
+struct Extent {
+  std::size_t begin;
+  std::size_t end;
+};
+
+inline Extent extent_of(const lstmcore::file::Json& entry) {
+  const auto& offsets = *entry.find("data_offsets")->as_array();
+  const auto begin = offsets.at(0).as_uint64();
+  const auto end = offsets.at(1).as_uint64();
+  if (!begin || !end) throw std::runtime_error("test: data_offsets are not integers");
+  return {static_cast<std::size_t>(*begin), static_cast<std::size_t>(*end)};
+}
+
 /// The checksum that belongs to these contents, or nothing when the header is too broken to have one.
 inline std::optional<std::string> expected_checksum(const Parts& parts) {
   using lstmcore::file::Json;
@@ -136,16 +150,17 @@ inline std::optional<std::string> expected_checksum(const Parts& parts) {
       std::string text = little_endian(dtype->as_string()->size()) + *dtype->as_string();
       text += little_endian(shape->as_array()->size());
       for (const Json& extent : *shape->as_array()) {
-        if (!extent.as_int64()) return std::nullopt;
-        text += little_endian(static_cast<std::uint64_t>(*extent.as_int64()));
+        const auto value = extent.as_int64();
+        if (!value) return std::nullopt;
+        text += little_endian(static_cast<std::uint64_t>(*value));
       }
       tensors[member.name] = text + little_endian(fnv1a(parts.data.substr(*begin, *end - *begin)));
     }
     std::string all;
     for (const auto& [name, value] : metadata) {
-      all += little_endian(name.size()) + name + little_endian(value.size()) + value;
+      all.append(little_endian(name.size())).append(name).append(little_endian(value.size())).append(value);
     }
-    for (const auto& [name, text] : tensors) all += little_endian(name.size()) + name + text;
+    for (const auto& [name, text] : tensors) all.append(little_endian(name.size())).append(name).append(text);
     char buffer[32];
     std::snprintf(buffer, sizeof buffer, "fnv1a64:%016llx", static_cast<unsigned long long>(fnv1a(all)));
     return buffer;

@@ -3,8 +3,8 @@
 
 #include <clocale>
 #include <cmath>
-#include <cstring>
 #include <limits>
+#include <optional>
 #include <string>
 
 #include "check.hpp"
@@ -15,9 +15,14 @@ using lstmcore::file::JsonError;
 namespace {
 
 // By value: CHECK_EQ keeps references, which must not outlive the parsed text.
-std::int64_t int64(const Json& json) { return json.as_int64().value(); }
-std::uint64_t uint64(const Json& json) { return json.as_uint64().value(); }
-double number(const Json& json) { return json.as_double().value(); }
+template <class T>
+T checked(const std::optional<T>& value) {
+  if (!value) throw JsonError("not of that kind");
+  return *value;
+}
+std::int64_t int64(const Json& json) { return checked(json.as_int64()); }
+std::uint64_t uint64(const Json& json) { return checked(json.as_uint64()); }
+double number(const Json& json) { return checked(json.as_double()); }
 std::string string(const Json& json) {
   if (json.as_string() == nullptr) throw JsonError("not a string: " + json.describe());
   return *json.as_string();
@@ -89,7 +94,7 @@ void test_doubles_come_back_to_the_last_bit() {
     const Json back = Json::parse(Json(value).dump());
     CHECK(!back.as_int64());  // stays a double even when it is whole
     const double found = number(back);
-    CHECK(std::memcmp(&found, &value, sizeof value) == 0);
+    CHECK(found == value && std::signbit(found) == std::signbit(value));
   }
   CHECK_THROWS_WITH(Json(std::numeric_limits<double>::infinity()).dump(), JsonError, "not finite");
   CHECK_THROWS_WITH(Json(std::nan("")).dump(), JsonError, "not finite");
@@ -168,7 +173,7 @@ void test_limits() {
   const auto nested = [](int depth, const char* open, const char* close) {
     std::string text;
     for (int i = 0; i < depth; ++i) text += open;
-    text += "0";
+    text += '0';
     for (int i = 0; i < depth; ++i) text += close;
     return text;
   };

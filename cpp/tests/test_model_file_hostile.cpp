@@ -252,7 +252,7 @@ void test_hostile_numbers(const TemporaryFolder& folder) {
   const Json root = Json::parse(good.header);
   const auto store = [&](const char* name, std::size_t index, auto value) {
     Parts parts = good;
-    const auto begin = (*root.find(name)->find("data_offsets")->as_array())[0].as_uint64().value();
+    const std::size_t begin = tools::extent_of(*root.find(name)).begin;
     std::memcpy(parts.data.data() + begin + index * sizeof value, &value, sizeof value);
     tools::write_bytes(path, tools::join(tools::resealed(parts)));
   };

@@ -129,9 +129,9 @@ def _japanese_vowels() -> _Task:
 
 
 def _temporal_order(seed: int) -> _Task:
-    X, y = datasets.temporal_order(3000, 100, random_state=seed)
+    X, y = datasets.temporal_order(2500, 100, random_state=seed)
     return _Task(
-        title="Temporal order (Hochreiter & Schmidhuber 1997, experiment 6a): 2000 training and 1000 test sequences of "
+        title="Temporal order (Hochreiter & Schmidhuber 1997, experiment 6a): 2000 training and 500 test sequences of "
         "100 to 110 steps;\nthe class is the order of two symbols that lie 40 to 100 steps before the end",
         noun="order",
         X_train=X[:2000],

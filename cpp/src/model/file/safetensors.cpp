@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
+#include <optional>
 #include <utility>
 
 #include "model/file/file_error.hpp"
@@ -58,11 +58,14 @@ TensorEntry parse_tensor(const std::string& name, const Json& json, std::uint64_
 
   const Json& offsets = required(json, "data_offsets", where);
   const Json::Array* pair = offsets.as_array();
-  if (pair == nullptr || pair->size() != 2 || !(*pair)[0].as_uint64() || !(*pair)[1].as_uint64()) {
+  const bool is_pair = pair != nullptr && pair->size() == 2;
+  const auto begin = is_pair ? (*pair)[0].as_uint64() : std::nullopt;
+  const auto end = is_pair ? (*pair)[1].as_uint64() : std::nullopt;
+  if (!begin || !end) {
     throw FileError(where + ": data_offsets must be two integers from 0 on, found " + offsets.dump().substr(0, 80));
   }
-  entry.begin = *(*pair)[0].as_uint64();
-  entry.end = *(*pair)[1].as_uint64();
+  entry.begin = *begin;
+  entry.end = *end;
   const std::string range = "[" + std::to_string(entry.begin) + ", " + std::to_string(entry.end) + "]";
   if (entry.begin > entry.end || entry.end > data_bytes) {
     throw FileError(where + ": data_offsets " + range + " lie outside the " + std::to_string(data_bytes) +
