@@ -6,8 +6,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import lstmcore
 import pytest
+
+import lstmcore
 
 PACKAGE = Path(lstmcore.__file__).parent
 LIB = PACKAGE / "lib"

@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import installed
 import lstmcore
-import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "cpp/tests/consumer"
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from lstmcore import SequenceClassifier
 from lstmcore.converters import from_pandas, from_sktime
 from sequences import FAST, ragged, two_classes

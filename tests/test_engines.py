@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import installed
 import lstmcore
-import pytest
 
 INFO = lstmcore.build_info()
 KNOWN = {"baseline", "avx2", "avx512", "neon"}

@@ -7,8 +7,9 @@ import subprocess
 import sys
 from typing import Any
 
-import lstmcore
 import pytest
+
+import lstmcore
 
 
 def fresh(program: str) -> Any:

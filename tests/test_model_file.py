@@ -13,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lstmcore
-import model_bytes
 import numpy as np
 import pytest
+
+import lstmcore
+import model_bytes
 from checking import assert_all_bitwise, assert_bitwise
 from lstmcore import ModelFileError
 from lstmcore._core import Model

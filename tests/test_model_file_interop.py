@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from checking import assert_all_bitwise, assert_bitwise
 from lstmcore import ModelFileError
 from lstmcore._core import Model

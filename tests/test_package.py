@@ -6,9 +6,10 @@ import importlib.metadata
 import re
 from pathlib import Path
 
+import pytest
+
 import installed
 import lstmcore
-import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = [installed.core(), installed.LIBRARY, *installed.ENGINES]

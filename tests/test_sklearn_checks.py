@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from lstmcore import SequenceClassifier, SequenceRegressor
 from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from lstmcore import SequenceClassifier, SequenceRegressor
 
 # Small networks that learn the checks' problems in little time.
 QUICK: dict[str, Any] = {"hidden_size": 8, "max_iter": 200, "learning_rate_init": 3e-2, "n_jobs": 1}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import installed
 import pytest
+
+import installed
 
 
 def exported(path: Path) -> list[str]:

@@ -15,7 +15,8 @@ int main(int argc, char** argv) {
   try {
     const lstmcore::Model model = lstmcore::Model::load(argv[1]);
     const lstmcore::ModelConfig& config = model.config();
-    if (config.recurrent.dtype != lstmcore::Dtype::float32) throw std::runtime_error("this example reads float32 models");
+    if (config.recurrent.dtype != lstmcore::Dtype::float32)
+      throw std::runtime_error("this example reads float32 models");
 
     // A sequence of 20 steps, row-major: x[t · features + i].
     const std::int64_t steps = 20;

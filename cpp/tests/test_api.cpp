@@ -1,4 +1,5 @@
-// The public C++ API: streaming equals whole sequences, allocates nothing, survives many threads; training lowers the loss.
+// The public C++ API: streaming equals whole sequences, allocates nothing, survives many threads; training lowers the
+// loss.
 #include "check.hpp"
 
 #include <lstmcore/lstmcore.hpp>
@@ -32,8 +33,12 @@ void* counted(std::size_t size, std::size_t alignment) {
 // Every allocation of the program and of the libraries it loads passes here.
 __attribute__((noinline)) void* operator new(std::size_t size) { return counted(size, 1); }
 __attribute__((noinline)) void* operator new[](std::size_t size) { return counted(size, 1); }
-__attribute__((noinline)) void* operator new(std::size_t size, std::align_val_t a) { return counted(size, static_cast<std::size_t>(a)); }
-__attribute__((noinline)) void* operator new[](std::size_t size, std::align_val_t a) { return counted(size, static_cast<std::size_t>(a)); }
+__attribute__((noinline)) void* operator new(std::size_t size, std::align_val_t a) {
+  return counted(size, static_cast<std::size_t>(a));
+}
+__attribute__((noinline)) void* operator new[](std::size_t size, std::align_val_t a) {
+  return counted(size, static_cast<std::size_t>(a));
+}
 __attribute__((noinline)) void operator delete(void* p) noexcept { std::free(p); }
 __attribute__((noinline)) void operator delete[](void* p) noexcept { std::free(p); }
 __attribute__((noinline)) void operator delete(void* p, std::size_t) noexcept { std::free(p); }
@@ -95,7 +100,8 @@ void streaming_equals_predict_without_allocation() {
           state.reset();
           allocations = 0;
           counting = true;
-          for (std::int64_t t = 0; t < batch.lengths[n]; ++t) model.step(batch.values[n].data() + t * 5, state, out.data());
+          for (std::int64_t t = 0; t < batch.lengths[n]; ++t)
+            model.step(batch.values[n].data() + t * 5, state, out.data());
           counting = false;
           CHECK_EQ(allocations.load(), 0L);
           for (std::size_t k = 0; k < 3; ++k) CHECK_NEAR(out[k], whole[n * 3 + k], 2e-6);
@@ -115,7 +121,8 @@ void many_threads_predict_on_one_model() {
   std::vector<std::thread> threads;
   for (std::size_t i = 0; i < found.size(); ++i) {
     threads.emplace_back([&, i] {
-      for (int repeat = 0; repeat < 5; ++repeat) model.predict(batch.view(), found[i].data(), 1 + static_cast<int>(i % 3));
+      for (int repeat = 0; repeat < 5; ++repeat)
+        model.predict(batch.view(), found[i].data(), 1 + static_cast<int>(i % 3));
     });
   }
   for (std::thread& thread : threads) thread.join();

@@ -43,7 +43,8 @@ void test(const char* name) {
   const auto exact_logistic = [](long double v) { return 1.0L / (1.0L + std::exp(-v)); };
   const auto exact_tanh = [](long double v) { return std::tanh(v); };
   const double e = std::fmax(worst<T>(exp_of, exact_exp, -80, 80), worst<T>(exp_of, exact_exp, -1, 1));
-  const double l = std::fmax(worst<T>(logistic_of, exact_logistic, -80, 80), worst<T>(logistic_of, exact_logistic, -8, 8));
+  const double l =
+      std::fmax(worst<T>(logistic_of, exact_logistic, -80, 80), worst<T>(logistic_of, exact_logistic, -8, 8));
   const double t = std::fmax(worst<T>(tanh_of, exact_tanh, -10, 10), worst<T>(tanh_of, exact_tanh, -1e-3, 1e-3));
   std::printf("%s: exp %.2f ulp, logistic %.2f ulp, tanh %.2f ulp\n", name, e, l, t);
   CHECK(e < 2.0);

@@ -459,7 +459,7 @@ void batches() {
   }
   CHECK_EQ(seen.size(), static_cast<std::size_t>(N));
   CHECK_EQ(short_batches, 1u);
-  CHECK(spread < 200.0 / 3);  // unsorted batches spread over nearly all 200
+  CHECK(spread < 200.0 / 3);                                 // unsorted batches spread over nearly all 200
   CHECK(!std::is_sorted(means.begin(), means.begin() + 8));  // batches come in any order of length
   CHECK(!std::is_sorted(means.rbegin(), means.rbegin() + 8));
 

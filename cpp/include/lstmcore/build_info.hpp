@@ -7,9 +7,9 @@ namespace lstmcore {
 
 struct BuildInfo {
   std::string version;
-  std::string isa;                      ///< instruction set of the engine in use
-  std::vector<std::string> isas_built;  ///< engines beside this library
-  std::vector<std::string> isas_usable; ///< of those, what this CPU and operating system can run
+  std::string isa;                       ///< instruction set of the engine in use
+  std::vector<std::string> isas_built;   ///< engines beside this library
+  std::vector<std::string> isas_usable;  ///< of those, what this CPU and operating system can run
   bool openmp = false;
   bool cuda = false;
   std::string eigen_version;

@@ -33,8 +33,8 @@ class LSTMCORE_API Tape {
   Tape(Tape&&) noexcept;
   Tape& operator=(Tape&&) noexcept;
   explicit operator bool() const noexcept { return impl_ != nullptr; }
-  std::int64_t sequences() const noexcept;                ///< N of the recorded pass
-  const std::vector<std::int64_t>& lengths() const;       ///< length of each recorded sequence
+  std::int64_t sequences() const noexcept;           ///< N of the recorded pass
+  const std::vector<std::int64_t>& lengths() const;  ///< length of each recorded sequence
 
  private:
   friend class Recurrent;
@@ -42,8 +42,8 @@ class LSTMCORE_API Tape {
   const engine::RecurrentEngine* owner_ = nullptr;  ///< who recorded
 };
 
-/// L layers × D directions of one cell. Weights live in one flat buffer that the caller may read and write between calls.
-/// All methods taking `const` may run at once from several threads.
+/// L layers × D directions of one cell. Weights live in one flat buffer that the caller may read and write between
+/// calls. All methods taking `const` may run at once from several threads.
 class LSTMCORE_API Recurrent {
  public:
   /// Throws std::invalid_argument naming the field, the value found and what is allowed.
@@ -72,7 +72,8 @@ class LSTMCORE_API Recurrent {
 
   /// Gradients of a scalar loss after forward(…, &tape); weights must not have changed in between.
   /// dy[n]: lengths[n] × (D·H), or dy == nullptr for zeros. d_final: gradient of the final states, or nullptr.
-  /// dx[n]: written, or dx == nullptr. d_initial: written, or nullptr. gradient: parameter_count() elements, overwritten.
+  /// dx[n]: written, or dx == nullptr. d_initial: written, or nullptr. gradient: parameter_count() elements,
+  /// overwritten.
   void backward(Tape& tape, const void* const* dy, const void* const* d_final, void* const* dx, void* const* d_initial,
                 void* gradient) const;
 

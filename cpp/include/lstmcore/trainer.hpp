@@ -16,18 +16,18 @@ struct TrainerConfig {
   double huber_delta = 1.0;
   Solver solver = Solver::adam;
   double learning_rate = 1e-3;
-  double momentum = 0.9;  ///< sgd
-  bool nesterov = false;  ///< sgd
+  double momentum = 0.9;                                ///< sgd
+  bool nesterov = false;                                ///< sgd
   double beta_1 = 0.9, beta_2 = 0.999, epsilon = 1e-8;  ///< adam, adamw
   double rho = 0.99;                                    ///< rmsprop
   double alpha = 0.0;  ///< L2 penalty on weights, not biases (½·α·‖w‖² added to the loss); adamw: decoupled decay
   Schedule schedule = Schedule::constant;
-  std::int64_t epochs = 200;          ///< horizon of the cosine schedule
-  double schedule_factor = 0.5;       ///< step and plateau: the rate is multiplied by this
-  std::int64_t schedule_every = 10;   ///< step: each so many epochs; plateau: after so many epochs without progress
-  double tolerance = 1e-4;            ///< plateau: what counts as progress
-  double clip_norm = 0.0;             ///< global norm of the gradient; 0: off
-  double clip_value = 0.0;            ///< every element; 0: off
+  std::int64_t epochs = 200;         ///< horizon of the cosine schedule
+  double schedule_factor = 0.5;      ///< step and plateau: the rate is multiplied by this
+  std::int64_t schedule_every = 10;  ///< step: each so many epochs; plateau: after so many epochs without progress
+  double tolerance = 1e-4;           ///< plateau: what counts as progress
+  double clip_norm = 0.0;            ///< global norm of the gradient; 0: off
+  double clip_value = 0.0;           ///< every element; 0: off
   std::int64_t batch_size = 32;
   bool shuffle = true;  ///< length-bucketed
   std::uint64_t seed = 0;

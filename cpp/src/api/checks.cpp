@@ -96,7 +96,8 @@ void check(const RecurrentConfig& config) {
   if (config.num_layers < 1 || config.num_layers > 10000) {
     fail("num_layers: expected an integer from 1 to 10000, got " + std::to_string(config.num_layers));
   }
-  expect(config.dropout >= 0 && config.dropout < 1, "dropout", config.dropout, "a number from 0 up to but not including 1");
+  expect(config.dropout >= 0 && config.dropout < 1, "dropout", config.dropout,
+         "a number from 0 up to but not including 1");
   check_threads(config.n_threads);
   check_cell(config);
   check_total(config);
@@ -113,7 +114,8 @@ void check(const ModelConfig& config) {
 void check(const TrainerConfig& config) {
   expect(std::isfinite(config.learning_rate) && config.learning_rate > 0, "learning_rate", config.learning_rate,
          "a number above 0");
-  expect(config.huber_delta > 0 && std::isfinite(config.huber_delta), "huber_delta", config.huber_delta, "a number above 0");
+  expect(config.huber_delta > 0 && std::isfinite(config.huber_delta), "huber_delta", config.huber_delta,
+         "a number above 0");
   expect(config.momentum >= 0 && config.momentum < 1, "momentum", config.momentum, "a number in [0, 1)");
   expect(!config.nesterov || config.momentum > 0, "nesterov", config.momentum, "a momentum above 0 with nesterov");
   expect(config.beta_1 >= 0 && config.beta_1 < 1, "beta_1", config.beta_1, "a number in [0, 1)");
@@ -141,7 +143,8 @@ void check(const Sequences& x, std::int64_t features) {
   }
   for (std::int64_t n = 0; n < x.count; ++n) {
     if (x.lengths[n] < 1) {
-      fail("x: sequence " + std::to_string(n) + " has length " + std::to_string(x.lengths[n]) + ", expected at least 1");
+      fail("x: sequence " + std::to_string(n) + " has length " + std::to_string(x.lengths[n]) +
+           ", expected at least 1");
     }
     if (x.data[n] == nullptr) fail("x: data of sequence " + std::to_string(n) + " is null");
   }

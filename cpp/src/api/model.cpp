@@ -93,7 +93,8 @@ void Model::predict(const Sequences& x, void* out, int n_threads) const {
 
 StreamState Model::make_state() const {
   if (config().recurrent.bidirectional) {
-    checks::fail("step: a bidirectional model needs the whole sequence; use predict(), or train with bidirectional=False");
+    checks::fail(
+        "step: a bidirectional model needs the whole sequence; use predict(), or train with bidirectional=False");
   }
   StreamState state;
   state.impl_->engine = impl_->engine->make_stream();

@@ -62,8 +62,9 @@ class Arena {
     std::size_t size = std::size_t{1} << 14;
     if (!blocks_.empty()) size = blocks_.back().size;  // doubles the total
     if (size < at_least) size = at_least;
-    blocks_.push_back({std::unique_ptr<std::byte, Free>(static_cast<std::byte*>(::operator new(size, std::align_val_t(kAlignment)))),
-                       size, 0});
+    blocks_.push_back(
+        {std::unique_ptr<std::byte, Free>(static_cast<std::byte*>(::operator new(size, std::align_val_t(kAlignment)))),
+         size, 0});
   }
 
   std::vector<Block> blocks_;

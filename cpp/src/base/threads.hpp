@@ -1,5 +1,5 @@
-// Parallel regions. OpenMP runs them, or std::thread where LSTMCORE_THREADS_STD is defined (ThreadSanitizer does not see
-// into libgomp). Everything that is split among threads is split so that no result depends on their number.
+// Parallel regions. OpenMP runs them, or std::thread where LSTMCORE_THREADS_STD is defined (ThreadSanitizer does not
+// see into libgomp). Everything that is split among threads is split so that no result depends on their number.
 #pragma once
 
 #include "base/denormals.hpp"
@@ -104,7 +104,8 @@ inline int usable_threads(int requested) noexcept {
   return requested > 0 ? requested : default_threads();
 }
 
-/// Runs body(Member) on up to n threads with denormals flushed; the calling thread is member 0. The body must not throw.
+/// Runs body(Member) on up to n threads with denormals flushed; the calling thread is member 0. The body must not
+/// throw.
 template <class Body>
 void parallel(int n, Body&& body) {
   if (n <= 1) {

@@ -1,17 +1,19 @@
 // The cell contract.
 //
-// A cell is a struct of constants and two function templates over the value type V (a scalar, a SIMD pack, a CUDA thread's
-// float), one under the other, that work on one unit (or one pack of units) at one time step:
+// A cell is a struct of constants and two function templates over the value type V (a scalar, a SIMD pack, a CUDA
+// thread's float), one under the other, that work on one unit (or one pack of units) at one time step:
 //
 //   kName, kSource                 registry name; author and year
 //   kGates, kGateNames             row blocks of W, R and b, in order
 //   kStates, kStateNames           element-wise states carried besides h ("h" comes first in kStateNames)
-//   forward (CellForward<V,…>&)    reads gate (pre-activations), h_previous, previous; writes gate (activations), next, h
-//   backward(CellBackward<V,…>&)   reads activations, states, dh, d_state (of next); writes d_gate (of the pre-activations),
-//                                  d_state (of previous), and dh_previous: the direct path only, since the driver adds Rᵀ·d_gate
+//   forward (CellForward<V,…>&)    reads gate (pre-activations), h_previous, previous; writes gate (activations), next,
+//   h backward(CellBackward<V,…>&)   reads activations, states, dh, d_state (of next); writes d_gate (of the
+//   pre-activations),
+//                                  d_state (of previous), and dh_previous: the direct path only, since the driver adds
+//                                  Rᵀ·d_gate
 //
-// All units whose weights are zero (padding of the last pack) must keep h, states and gradients at zero or harmless finite
-// values; every cell whose h is a bounded function of its gates does.
+// All units whose weights are zero (padding of the last pack) must keep h, states and gradients at zero or harmless
+// finite values; every cell whose h is a bounded function of its gates does.
 #pragma once
 
 #include "math/functions.hpp"

@@ -27,7 +27,8 @@ inline const std::vector<CellInfo>& cell_registry() {
   return registry;
 }
 
-/// Calls visitor(Cell{}) with the cell type that name and options select. Both have been checked against cell_registry().
+/// Calls visitor(Cell{}) with the cell type that name and options select. Both have been checked against
+/// cell_registry().
 template <class Visitor>
 auto visit_cell(const std::string& name, const Options& options, Visitor&& visitor) {
   if (name == Elman<ElmanNonlinearity::tanh>::kName) {

@@ -13,7 +13,9 @@ class ModelStream final : public engine::StreamEngine {
  public:
   explicit ModelStream(const Network<T, Cell>& network) : stream_(network) {}
   void reset() noexcept override { stream_.reset(); }
-  void step(const void* x, void* out) noexcept override { stream_.step(static_cast<const T*>(x), static_cast<T*>(out)); }
+  void step(const void* x, void* out) noexcept override {
+    stream_.step(static_cast<const T*>(x), static_cast<T*>(out));
+  }
   std::vector<double> values() const override { return stream_.values(); }
   void set_values(const std::vector<double>& values) override { stream_.set_values(values); }
 

@@ -1,10 +1,11 @@
 // Weights and operands rearranged for the register tile.
 //
-// A packed matrix B[depth × columns] is cut into panels of a few packs of columns; within a panel, row k of all its columns
-// lies together: panel[k][pack][lane]. Missing columns of the last pack are zero.
+// A packed matrix B[depth × columns] is cut into panels of a few packs of columns; within a panel, row k of all its
+// columns lies together: panel[k][pack][lane]. Missing columns of the last pack are zero.
 //
-// Gate order. The user's rows of W, R and b are [gate][unit]. Inside the engine the pre-activations of one pack of units lie
-// side by side for all gates, [block of W units][gate][lane], so that the pointwise step of a block finds its gates together.
+// Gate order. The user's rows of W, R and b are [gate][unit]. Inside the engine the pre-activations of one pack of
+// units lie side by side for all gates, [block of W units][gate][lane], so that the pointwise step of a block finds its
+// gates together.
 #pragma once
 
 #include "kernels/tile.hpp"
@@ -25,8 +26,8 @@ constexpr std::int64_t padded(std::int64_t count) noexcept {
   return blocks_of<T>(count) * kLanes<T>;
 }
 
-/// Packs Wᵀ for pre-activations: panel = one block of units, kGates packs wide. w: [G·H, depth] row-major with row stride ldw.
-/// Writes depth rows of block `block`; panel: destination of row 0.
+/// Packs Wᵀ for pre-activations: panel = one block of units, kGates packs wide. w: [G·H, depth] row-major with row
+/// stride ldw. Writes depth rows of block `block`; panel: destination of row 0.
 template <class T, int kGates>
 void pack_gate_panel(const T* w, std::int64_t ldw, std::int64_t hidden, std::int64_t depth, std::int64_t block,
                      T* panel) noexcept {
@@ -85,7 +86,8 @@ template <class T>
 void pack_gate_vector(const T* v, int gates, std::int64_t hidden, T* out) noexcept {
   std::fill(out, out + gates * padded<T>(hidden), T{0});
   for (int gate = 0; gate < gates; ++gate) {
-    for (std::int64_t unit = 0; unit < hidden; ++unit) out[block_column<T>(gates, gate, unit)] = v[gate * hidden + unit];
+    for (std::int64_t unit = 0; unit < hidden; ++unit)
+      out[block_column<T>(gates, gate, unit)] = v[gate * hidden + unit];
   }
 }
 

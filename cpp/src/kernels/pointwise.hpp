@@ -36,8 +36,8 @@ void pointwise_forward(std::int64_t rows, Rows<T> gate, Rows<const T> h_previous
   }
 }
 
-/// backward of one block. gate: gradients of pre-activations replace activations. dh: from the layer above (may be null)
-/// plus dh_carried, which then receives the direct path to h of the step before; d_state is updated in place.
+/// backward of one block. gate: gradients of pre-activations replace activations. dh: from the layer above (may be
+/// null) plus dh_carried, which then receives the direct path to h of the step before; d_state is updated in place.
 template <class Cell, class T>
 void pointwise_backward(std::int64_t rows, Rows<T> gate, Rows<const T> h_previous, Rows<const T> h,
                         const std::array<Rows<const T>, Cell::kStates>& previous,

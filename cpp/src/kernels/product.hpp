@@ -13,8 +13,8 @@ constexpr std::int64_t depth_chunk(int packs) noexcept {
 
 /// C[rows × packs·W] = or += A[rows × depth] · one panel. bias: packs·W elements with Start::bias.
 template <class T, int kPacks>
-void panel_product(Start start, std::int64_t rows, std::int64_t depth, const T* a, std::int64_t lda, const T* panel, T* c,
-                   std::int64_t ldc, const T* bias = nullptr) noexcept {
+void panel_product(Start start, std::int64_t rows, std::int64_t depth, const T* a, std::int64_t lda, const T* panel,
+                   T* c, std::int64_t ldc, const T* bias = nullptr) noexcept {
   constexpr int kRows = tile_rows(kPacks);
   constexpr std::int64_t kChunk = depth_chunk<T>(kPacks);
   std::int64_t k = 0;
@@ -31,9 +31,15 @@ void panel_product(Start start, std::int64_t rows, std::int64_t depth, const T* 
                                                                panel, c + row * ldc, ldc, bias);
     };
     switch (from) {
-      case Start::zero: run(std::integral_constant<Start, Start::zero>{}); break;
-      case Start::bias: run(std::integral_constant<Start, Start::bias>{}); break;
-      case Start::sum: run(std::integral_constant<Start, Start::sum>{}); break;
+      case Start::zero:
+        run(std::integral_constant<Start, Start::zero>{});
+        break;
+      case Start::bias:
+        run(std::integral_constant<Start, Start::bias>{});
+        break;
+      case Start::sum:
+        run(std::integral_constant<Start, Start::sum>{});
+        break;
     }
     k += d;
     panel += d * kPacks * kLanes<T>;
@@ -46,10 +52,18 @@ void panel_product(int packs, Start start, std::int64_t rows, std::int64_t depth
                    const T* panel, T* c, std::int64_t ldc) noexcept {
   static_assert(kPanelPacks == 4);
   switch (packs) {
-    case 1: panel_product<T, 1>(start, rows, depth, a, lda, panel, c, ldc); break;
-    case 2: panel_product<T, 2>(start, rows, depth, a, lda, panel, c, ldc); break;
-    case 3: panel_product<T, 3>(start, rows, depth, a, lda, panel, c, ldc); break;
-    default: panel_product<T, 4>(start, rows, depth, a, lda, panel, c, ldc); break;
+    case 1:
+      panel_product<T, 1>(start, rows, depth, a, lda, panel, c, ldc);
+      break;
+    case 2:
+      panel_product<T, 2>(start, rows, depth, a, lda, panel, c, ldc);
+      break;
+    case 3:
+      panel_product<T, 3>(start, rows, depth, a, lda, panel, c, ldc);
+      break;
+    default:
+      panel_product<T, 4>(start, rows, depth, a, lda, panel, c, ldc);
+      break;
   }
 }
 

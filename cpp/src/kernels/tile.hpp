@@ -1,7 +1,7 @@
 // The register tile: C[rows × packs·W] (+)= A[rows × depth] · B[depth × packs·W], everything else is built on it.
 //
-// Each element of C is one chain of fused multiply-adds in the order of k, whatever the tile's size: results do not depend
-// on how rows or columns are cut into tiles, on the batch a sequence stands in, or on the number of threads.
+// Each element of C is one chain of fused multiply-adds in the order of k, whatever the tile's size: results do not
+// depend on how rows or columns are cut into tiles, on the batch a sequence stands in, or on the number of threads.
 #pragma once
 
 #include "math/pack.hpp"
@@ -16,7 +16,8 @@ enum class Start { zero, bias, sum };
 /// How A lies in memory: rows of contiguous k, or packed k by k with the tile's rows side by side.
 enum class Left { rows, packed };
 
-/// Rows of the tile for a given number of packs of columns: accumulators, one row of B and a broadcast fill the registers.
+/// Rows of the tile for a given number of packs of columns: accumulators, one row of B and a broadcast fill the
+/// registers.
 constexpr int tile_rows(int packs) noexcept {
   const int usable = kPackRegisters == 32 ? 24 : 12;
   const int rows = usable / packs;
@@ -26,11 +27,11 @@ constexpr int tile_rows(int packs) noexcept {
 /// Widest panel of columns, in packs.
 inline constexpr int kPanelPacks = 4;
 
-// Never inlined: inside a larger function GCC 12 runs out of registers and spills accumulators (the weight gradient took
-// 2.3 times as long), alone it keeps them all.
+// Never inlined: inside a larger function GCC 12 runs out of registers and spills accumulators (the weight gradient
+// took 2.3 times as long), alone it keeps them all.
 template <class T, int kRows, int kPacks, Start kStart, Left kLeft>
-__attribute__((noinline)) void tile(std::int64_t depth, const T* a, std::int64_t lda, const T* b, T* c, std::int64_t ldc,
-                                    const T* bias) noexcept {
+__attribute__((noinline)) void tile(std::int64_t depth, const T* a, std::int64_t lda, const T* b, T* c,
+                                    std::int64_t ldc, const T* bias) noexcept {
   constexpr int W = kLanes<T>;
   Pack<T> acc[kRows][kPacks];
   for (int i = 0; i < kRows; ++i) {
@@ -54,10 +55,11 @@ __attribute__((noinline)) void tile(std::int64_t depth, const T* a, std::int64_t
   }
 }
 
-/// The tile for a number of rows that is known at run time only, at most kMaxRows. A packed A has exactly `rows` rows side by side.
+/// The tile for a number of rows that is known at run time only, at most kMaxRows. A packed A has exactly `rows` rows
+/// side by side.
 template <class T, int kMaxRows, int kPacks, Start kStart, Left kLeft>
-inline void tile_remainder(int rows, std::int64_t depth, const T* a, std::int64_t lda, const T* b, T* c, std::int64_t ldc,
-                           const T* bias) noexcept {
+inline void tile_remainder(int rows, std::int64_t depth, const T* a, std::int64_t lda, const T* b, T* c,
+                           std::int64_t ldc, const T* bias) noexcept {
   if constexpr (kMaxRows > 0) {
     if (rows == kMaxRows) {
       tile<T, kMaxRows, kPacks, kStart, kLeft>(depth, a, lda, b, c, ldc, bias);

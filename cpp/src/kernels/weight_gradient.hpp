@@ -1,4 +1,5 @@
-// Weight gradients: C[columns of dG × columns of B] = Σ over rows of dGᵀ·B, one product over all steps of all sequences.
+// Weight gradients: C[columns of dG × columns of B] = Σ over rows of dGᵀ·B, one product over all steps of all
+// sequences.
 #pragma once
 
 #include "kernels/pointwise.hpp"
@@ -9,10 +10,10 @@ LSTMCORE_BEGIN_NAMESPACE
 /// One right operand, e.g. the layer's input or h of the step before, and where its gradient goes.
 template <class T>
 struct GradientOperand {
-  Rows<const T> rows;                     ///< used when pointers is null
-  const T* const* pointers = nullptr;     ///< one per row, for rows that do not lie at a fixed distance
+  Rows<const T> rows;                  ///< used when pointers is null
+  const T* const* pointers = nullptr;  ///< one per row, for rows that do not lie at a fixed distance
   std::int64_t columns = 0;
-  T* gradient = nullptr;                  ///< user's layout: [G·H, ld_gradient], this operand's first column
+  T* gradient = nullptr;  ///< user's layout: [G·H, ld_gradient], this operand's first column
   std::int64_t ld_gradient = 0;
 
   const T* row(std::int64_t r) const noexcept { return pointers != nullptr ? pointers[r] : rows[r]; }
@@ -23,8 +24,8 @@ class WeightGradient {
  public:
   static constexpr int kPacks = 2;
   static constexpr int kTileRows = tile_rows(kPacks);
-  static constexpr std::int64_t kDepth = 256;                     ///< rows of dG per pass: a panel of B is 16 kB
-  static constexpr std::int64_t kColumnsOfA = 20 * kTileRows;     ///< columns of dG that stay packed in L2
+  static constexpr std::int64_t kDepth = 256;                  ///< rows of dG per pass: a panel of B is 16 kB
+  static constexpr std::int64_t kColumnsOfA = 20 * kTileRows;  ///< columns of dG that stay packed in L2
 
   /// Elements of scratch that one thread needs for operands of at most max_columns columns.
   static std::int64_t scratch(std::int64_t max_columns) noexcept {
@@ -83,8 +84,8 @@ class WeightGradient {
     }
   }
 
-  /// Tiles of kTileRows columns of dG, each k by k. Rows of dG are read from left to right: column by column, rows whose
-  /// distance is a power of two would fall into the same cache sets (it took 6% of a training pass at H = 128).
+  /// Tiles of kTileRows columns of dG, each k by k. Rows of dG are read from left to right: column by column, rows
+  /// whose distance is a power of two would fall into the same cache sets (it took 6% of a training pass at H = 128).
   /// Whole packs are copied; what they write too much is overwritten by the next k.
   static void pack_a(std::int64_t depth, Rows<const T> dg, std::int64_t width, T* out) noexcept {
     constexpr int W = kLanes<T>;

@@ -1,8 +1,8 @@
 // Elementary functions and activations for packs and scalars: value, and derivative written from the value.
 //
-// exp is 2ⁿ·e^r with x = n·ln 2 + r, |r| ≤ ½ ln 2, and e^r − 1 as a Taylor polynomial whose remainder is below half an ulp
-// (degree 7 in float, 13 in double). tanh goes through exp(2x) − 1, so that small arguments keep their relative accuracy.
-// Largest errors found by cpp/tests/test_math.cpp: exp 1 ulp, logistic 2 ulp, tanh 3 ulp.
+// exp is 2ⁿ·e^r with x = n·ln 2 + r, |r| ≤ ½ ln 2, and e^r − 1 as a Taylor polynomial whose remainder is below half an
+// ulp (degree 7 in float, 13 in double). tanh goes through exp(2x) − 1, so that small arguments keep their relative
+// accuracy. Largest errors found by cpp/tests/test_math.cpp: exp 1 ulp, logistic 2 ulp, tanh 3 ulp.
 #pragma once
 
 #include "math/pack.hpp"

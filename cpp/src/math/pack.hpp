@@ -1,8 +1,8 @@
 // A SIMD pack: W lanes of one scalar in one register of the instruction set that this file is compiled for.
 //
-// Packs are the compiler's own vector types (GCC and Clang share them on x86-64 and AArch64), not Eigen::Array: they stay in
-// registers across the register tiles of kernels/, they reach double precision where Eigen 3.4 falls back to scalar tanh,
-// and one polynomial gives the same activations whatever Eigen version is found.
+// Packs are the compiler's own vector types (GCC and Clang share them on x86-64 and AArch64), not Eigen::Array: they
+// stay in registers across the register tiles of kernels/, they reach double precision where Eigen 3.4 falls back to
+// scalar tanh, and one polynomial gives the same activations whatever Eigen version is found.
 #pragma once
 
 #include "base/namespace.hpp"

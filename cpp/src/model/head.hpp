@@ -129,8 +129,9 @@ class DenseHead {
 
   /// d_scores: [N, K]. Writes dW, db and d_pooled (zeros in the padding).
   ///
-  /// Written as sums of scaled rows in the order of n and k. A matrix product of Eigen's is not used here: its vectorised
-  /// sums begin where memory is aligned, so that the last bit would depend on where an allocator put the operands.
+  /// Written as sums of scaled rows in the order of n and k. A matrix product of Eigen's is not used here: its
+  /// vectorised sums begin where memory is aligned, so that the last bit would depend on where an allocator put the
+  /// operands.
   void backward(const T* w, std::int64_t n, const T* d_scores, Rows<const T> pooled, T* dw, T* db,
                 Rows<T> d_pooled) const noexcept {
     const std::int64_t hp = padded<T>(hidden_);

@@ -1,8 +1,9 @@
 // A ragged batch as the engine sees it.
 //
-// Sequences are sorted by falling length. Row (t, n) of every per-step matrix is offset[t] + n, where n < active[t] counts
-// the sequences that are longer than t: no row exists for padding. Both directions share this order. The reverse direction
-// walks t downwards and finds sequences joining as t falls below their length, so it never meets padding either.
+// Sequences are sorted by falling length. Row (t, n) of every per-step matrix is offset[t] + n, where n < active[t]
+// counts the sequences that are longer than t: no row exists for padding. Both directions share this order. The reverse
+// direction walks t downwards and finds sequences joining as t falls below their length, so it never meets padding
+// either.
 #pragma once
 
 #include "base/arena.hpp"

@@ -1,8 +1,9 @@
 // One layer in one direction: the loop over time, forward and backward (BPTT).
 //
-// Matrices are rows × padded(H) (units) or rows × G·padded(H) (gates in block order); a row is one step of one sequence, see
-// sequence/batch.hpp. A group of threads shares the work in one of two ways: each takes some sequences through all steps
-// and meets nobody, or, when there are too few sequences, each takes some units and all meet once a step.
+// Matrices are rows × padded(H) (units) or rows × G·padded(H) (gates in block order); a row is one step of one
+// sequence, see sequence/batch.hpp. A group of threads shares the work in one of two ways: each takes some sequences
+// through all steps and meets nobody, or, when there are too few sequences, each takes some units and all meet once a
+// step.
 #pragma once
 
 #include "base/cancel.hpp"
@@ -17,9 +18,9 @@ LSTMCORE_BEGIN_NAMESPACE
 struct Group {
   Member member;
   SpinBarrier* barrier = nullptr;
-  bool* stop = nullptr;          ///< the group's common decision to give up, written by member 0 between two barriers
+  bool* stop = nullptr;  ///< the group's common decision to give up, written by member 0 between two barriers
   CancelToken* cancel = nullptr;
-  bool polls = false;            ///< this thread may call the cancel callback
+  bool polls = false;  ///< this thread may call the cancel callback
 
   void wait() const noexcept { barrier->wait(member.size); }
 };
@@ -57,12 +58,12 @@ struct DirectionPass {
   std::array<InputSegment<T>, 2> segments{};
   int segment_count = 0;
   PackedDirection<T> weights{};
-  Rows<const T> h0{};                      ///< [N, Hp]
-  Rows<T> out{};                           ///< h of every row, this direction's columns
-  std::array<Rows<T>, kStates> state{};    ///< [N, Hp]: initial, then current, then final states
-  std::array<Rows<T>, kStates> record{};   ///< [rows, Hp]: states of every row; only when recording
+  Rows<const T> h0{};                     ///< [N, Hp]
+  Rows<T> out{};                          ///< h of every row, this direction's columns
+  std::array<Rows<T>, kStates> state{};   ///< [N, Hp]: initial, then current, then final states
+  std::array<Rows<T>, kStates> record{};  ///< [rows, Hp]: states of every row; only when recording
   bool recording = false;
-  T* gates = nullptr;                      ///< recording: [rows, G·Hp]; otherwise [chunk rows, G·Hp]
+  T* gates = nullptr;  ///< recording: [rows, G·Hp]; otherwise [chunk rows, G·Hp]
 
   // backward
   BackPanels<T> back{};
@@ -122,7 +123,8 @@ class Direction {
     }
   }
 
-  /// From gradients of outputs and final states to gradients of pre-activations (in place of the gates) and initial states.
+  /// From gradients of outputs and final states to gradients of pre-activations (in place of the gates) and initial
+  /// states.
   static void backward(const Pass& pass, const Group& group) noexcept {
     const BatchLayout& layout = *pass.layout;
     const Split split(layout, pass.hidden, group.member);
@@ -176,9 +178,7 @@ class Direction {
     return pass.reverse ? pass.layout->steps() - 1 - k : k;
   }
 
-  static bool check(const Group& group) {
-    return group.polls ? group.cancel->poll() : group.cancel->stopped();
-  }
+  static bool check(const Group& group) { return group.polls ? group.cancel->poll() : group.cancel->stopped(); }
 
   static void input_product(const Pass& pass, std::int64_t base, std::int64_t rows, Member member) noexcept {
     const std::int64_t width = pass.gate_width();
@@ -287,8 +287,8 @@ class Direction {
           next[s] = as_const(pass.record[s].from(offset + first).columns(b * W));
           d_state[s] = pass.d_state[s].from(first).columns(b * W);
         }
-        const Rows<const T> d_out = pass.d_out.data == nullptr ? Rows<const T>{}
-                                                               : pass.d_out.from(offset + first).columns(b * W);
+        const Rows<const T> d_out =
+            pass.d_out.data == nullptr ? Rows<const T>{} : pass.d_out.from(offset + first).columns(b * W);
         pointwise_backward<Cell, T>(last - first, gates.from(first).columns(b * kGates * W),
                                     from.h.from(first).columns(b * W),
                                     as_const(pass.out.from(offset + first).columns(b * W)), previous, next, d_out,

@@ -13,9 +13,9 @@ LSTMCORE_BEGIN_NAMESPACE
 
 /// Memory as an Eigen array, for element-wise work.
 template <class T>
-using Elements = Eigen::Map<
-    std::conditional_t<std::is_const_v<T>, const Eigen::Array<std::remove_const_t<T>, Eigen::Dynamic, 1>,
-                       Eigen::Array<T, Eigen::Dynamic, 1>>>;
+using Elements =
+    Eigen::Map<std::conditional_t<std::is_const_v<T>, const Eigen::Array<std::remove_const_t<T>, Eigen::Dynamic, 1>,
+                                  Eigen::Array<T, Eigen::Dynamic, 1>>>;
 
 /// What one pass over a batch reads, writes and leaves for backward. Reused from batch to batch.
 template <class T, class Cell>
@@ -24,26 +24,26 @@ struct StackWorkspace {
 
   Arena arena;
   BatchLayout layout;
-  Rows<const T> x{};                  ///< [rows, I]
-  std::vector<Pass> passes;           ///< one per (layer, direction)
-  std::vector<Rows<T>> out;           ///< per layer [rows, D·Hp]
-  std::vector<Rows<T>> mask;          ///< per layer but the last, dropout factors 0 or 1/(1 − p); only when dropping
-  std::vector<Rows<T>> dropped;       ///< out ⊙ mask
-  PackedWeights<T, Cell::kGates> own; ///< when the caller brings no packed weights
-  std::vector<T> packed_from;         ///< the parameters that `own` was packed from
-  bool recorded = false;              ///< a training pass is waiting for backward
+  Rows<const T> x{};                   ///< [rows, I]
+  std::vector<Pass> passes;            ///< one per (layer, direction)
+  std::vector<Rows<T>> out;            ///< per layer [rows, D·Hp]
+  std::vector<Rows<T>> mask;           ///< per layer but the last, dropout factors 0 or 1/(1 − p); only when dropping
+  std::vector<Rows<T>> dropped;        ///< out ⊙ mask
+  PackedWeights<T, Cell::kGates> own;  ///< when the caller brings no packed weights
+  std::vector<T> packed_from;          ///< the parameters that `own` was packed from
+  bool recorded = false;               ///< a training pass is waiting for backward
 };
 
 /// Options of a forward pass.
 template <class T>
 struct ForwardOptions {
-  const void* const* initial = nullptr;      ///< per state [L·D, N, H], the caller's order
-  void* const* y = nullptr;                  ///< per sequence [T_n, D·H]
-  void* const* final_state = nullptr;        ///< like initial
-  const double* input_mean = nullptr;        ///< x → (x − mean)·scale; both or none
+  const void* const* initial = nullptr;  ///< per state [L·D, N, H], the caller's order
+  void* const* y = nullptr;              ///< per sequence [T_n, D·H]
+  void* const* final_state = nullptr;    ///< like initial
+  const double* input_mean = nullptr;    ///< x → (x − mean)·scale; both or none
   const double* input_scale = nullptr;
   bool record = false;
-  double dropout = 0.0;                      ///< 0 outside training
+  double dropout = 0.0;  ///< 0 outside training
   std::uint64_t dropout_seed = 0;
   int n_threads = 1;
   CancelToken* cancel = nullptr;
@@ -125,7 +125,8 @@ class Stack {
     const std::int64_t hp = padded<T>(shape_.hidden);
     const std::int64_t width = shape_.directions * hp;
     std::array<Rows<T>, 2> d_out{};
-    for (std::size_t i = 0; i < (shape_.layers > 1 ? 2U : 1U); ++i) d_out[i] = {ws.arena.template take<T>(rows * width), width};
+    for (std::size_t i = 0; i < (shape_.layers > 1 ? 2U : 1U); ++i)
+      d_out[i] = {ws.arena.template take<T>(rows * width), width};
     Rows<T> dx{};
     if (options.dx != nullptr) {
       const std::int64_t stride = padded<T>(shape_.input);
@@ -270,8 +271,7 @@ class Stack {
           gather_state(options.initial, s + 1, slot, p.state[s], ws.layout);
           if (options.record) p.record[s] = {arena.take<T>(rows * hp), hp};
         }
-        const std::int64_t gate_rows =
-            options.record ? rows : Direction<T, Cell>::buffer_rows(ws.layout, gate_width);
+        const std::int64_t gate_rows = options.record ? rows : Direction<T, Cell>::buffer_rows(ws.layout, gate_width);
         p.gates = arena.take<T>(gate_rows * gate_width);
       }
     }
@@ -409,8 +409,8 @@ class Stack {
                                                      shape_.layer_input(layer)};
         column += segment.depth;
       }
-      operands[static_cast<std::size_t>(count++)] = {{}, h_before + direction * rows, shape_.hidden,
-                                                     gradient + at.recurrent, shape_.hidden};
+      operands[static_cast<std::size_t>(count++)] = {
+          {}, h_before + direction * rows, shape_.hidden, gradient + at.recurrent, shape_.hidden};
       const Member::Range range = member.share(width, WeightGradient<T>::kTileRows);
       WeightGradient<T>::run(rows, {p.gates, width}, kGates, shape_.hidden, range.begin, range.end, operands.data(),
                              count, gradient + at.bias, scratch);
