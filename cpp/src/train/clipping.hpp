@@ -40,7 +40,7 @@ double sum_of_squares(const T* x, std::int64_t count) noexcept {
 /// partial: scratch that keeps its memory from call to call.
 template <class T>
 double sum_of_squares(const T* x, std::int64_t count, int n_threads, std::vector<double>& partial) {
-  constexpr std::int64_t piece = 1 << 15;
+  constexpr std::int64_t piece = 32768;
   const std::int64_t pieces = (count + piece - 1) / piece;
   partial.assign(static_cast<std::size_t>(pieces), 0.0);
   parallel(n_threads, [&](const Member& member) {

@@ -123,7 +123,7 @@ class TrainerLoop {
   static constexpr std::uint64_t order_stream = 1, dropout_stream = 2;
 
   /// From so many parameters on, threads share the passes over the parameter vector: below, waking them costs more.
-  static constexpr std::int64_t shared_pass = std::int64_t{1} << 18;
+  static constexpr std::int64_t shared_pass = 262144;
 
   /// Everything that belongs to one batch; vectors keep their memory from batch to batch.
   struct Batch {
