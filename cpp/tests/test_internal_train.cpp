@@ -61,7 +61,7 @@ void random_numbers() {
   for (const int count : counts) chi_square += (count - 10000.0) * (count - 10000.0) / 10000.0;
   CHECK(chi_square < 22.5);  // 6 degrees of freedom, p = 0.001
   CHECK_EQ(rng.below(1), 0u);
-  const std::uint64_t huge = (std::uint64_t{1} << 63) + 1;
+  const std::uint64_t huge = 0x8000000000000001U;
   for (int k = 0; k < 100; ++k) CHECK(rng.below(huge) < huge);
 
   // All six orders of three elements.
@@ -69,7 +69,7 @@ void random_numbers() {
   for (int k = 0; k < 6000; ++k) {
     std::array<int, 3> items{0, 1, 2};
     rng.shuffle(items.data(), items.size());
-    ++orders[static_cast<std::size_t>(items[0] * 2 + (items[1] > items[2] ? 1 : 0))];
+    ++orders[2 * static_cast<std::size_t>(items[0]) + (items[1] > items[2] ? 1U : 0U)];
   }
   for (const int count : orders) CHECK(std::abs(count - 1000) < 150);
 }
@@ -440,11 +440,15 @@ void schedules() {
 }  // namespace
 
 int main() {
-  random_numbers();
-  initial_weights();
-  losses();
-  clipping();
-  optimisers();
-  schedules();
+  try {
+    random_numbers();
+    initial_weights();
+    losses();
+    clipping();
+    optimisers();
+    schedules();
+  } catch (const std::exception& error) {
+    check::report(false, __FILE__, __LINE__, error.what());
+  }
   return check::result();
 }

@@ -506,12 +506,16 @@ void batches() {
 }  // namespace
 
 int main() {
-  batches();
-  gradient_of_the_whole_loss();
-  steps_by_hand();
-  epochs();
-  interruptions();
-  divergence();
-  allocated();
+  try {
+    batches();
+    gradient_of_the_whole_loss();
+    steps_by_hand();
+    epochs();
+    interruptions();
+    divergence();
+    allocated();
+  } catch (const std::exception& error) {
+    check::report(false, __FILE__, __LINE__, error.what());
+  }
   return check::result();
 }

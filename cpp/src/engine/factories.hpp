@@ -1,4 +1,4 @@
-// One translation unit per kind and element type makes the engines; engine.cpp puts them together.
+// One translation unit per element type makes the layers and models; engine.cpp puts them together.
 #pragma once
 
 #include "base/namespace.hpp"

@@ -1,7 +1,16 @@
+// Layers and models of float64. One translation unit, since both instantiate the same passes over time.
 #include "engine/factories.hpp"
 #include "engine/model_engine.hpp"
+#include "engine/recurrent_engine.hpp"
 
 LSTMCORE_BEGIN_NAMESPACE
+
+template <>
+std::unique_ptr<engine::RecurrentEngine> make_recurrent<double>(const RecurrentConfig& config) {
+  return visit_cell(config.cell, config.cell_options, [&](auto cell) -> std::unique_ptr<engine::RecurrentEngine> {
+    return std::make_unique<RecurrentLayers<double, decltype(cell)>>(config);
+  });
+}
 
 template <>
 std::unique_ptr<engine::ModelEngine> make_model<double>(const ModelConfig& config) {
