@@ -16,6 +16,9 @@ from lstmcore import _cli, datasets, demo
 
 pytest.importorskip("sklearn")
 
+# Results do not depend on the number of threads, but on a machine busy with other tests one thread is much quicker.
+ONE_THREAD = ("--threads", "1")
+
 
 def has(*modules: str) -> bool:
     return all(importlib.util.find_spec(module) is not None for module in modules)
@@ -27,7 +30,8 @@ needs_demo_extra = pytest.mark.skipif(not has("sktime", "matplotlib", "tqdm"), r
 @needs_demo_extra
 def test_demo_trains_saves_reloads_and_streams(tmp_path):
     folder = tmp_path / "out"
-    command = [sys.executable, "-m", "lstmcore", "demo", "--epochs", "12", "--seed", "1", "--output", str(folder)]
+    command = [sys.executable, "-m", "lstmcore", "demo", *ONE_THREAD, "--epochs", "12", "--seed", "1"]
+    command += ["--output", str(folder)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {file.name for file in folder.iterdir()} == {
@@ -54,7 +58,7 @@ def test_demo_trains_saves_reloads_and_streams(tmp_path):
 @needs_demo_extra
 def test_demo_accuracy_over_five_seeds(capsys):
     """What the demonstration promises: at least 0.97 as the mean of five seeds, with its own settings."""
-    assert demo.run(n_seeds=5) == 0
+    assert demo.run(n_seeds=5, n_threads=1) == 0
     printed = capsys.readouterr().out
     accuracies = [float(text) for text in re.findall(r"^seed \d: test accuracy (\S+),", printed, flags=re.MULTILINE)]
     assert len(accuracies) == 5
@@ -68,7 +72,7 @@ def test_synthetic_demo_needs_no_further_package(tmp_path):
         "import sys\n"
         "for name in ('sktime', 'matplotlib', 'tqdm', 'pandas'): sys.modules[name] = None\n"
         "from lstmcore import _cli\n"
-        f"sys.exit(_cli.main(['demo', '--synthetic', '--epochs', '1', '--output', {str(tmp_path)!r}]))\n"
+        f"sys.exit(_cli.main(['demo', '--synthetic', '--threads', '1', '--epochs', '1', '--output', {str(tmp_path)!r}]))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -79,7 +83,7 @@ def test_synthetic_demo_needs_no_further_package(tmp_path):
 
 
 def test_synthetic_demo_bridges_the_lag(capsys):
-    assert demo.run(synthetic=True, n_seeds=2) == 0
+    assert demo.run(synthetic=True, n_seeds=2, n_threads=1) == 0
     printed = capsys.readouterr().out
     accuracies = [float(text) for text in re.findall(r"test accuracy (\S+),", printed)]
     assert len(accuracies) == 2
@@ -100,7 +104,7 @@ def test_missing_packages_are_named_with_the_command_to_install_them(missing, mo
 
 def test_a_difference_is_reported_and_fails(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(np, "array_equal", lambda a, b: False)
-    assert demo.run(synthetic=True, epochs=1, output=str(tmp_path)) == 1
+    assert demo.run(synthetic=True, epochs=1, n_threads=1, output=str(tmp_path)) == 1
     assert "predictions NOT EQUAL" in capsys.readouterr().out
 
 

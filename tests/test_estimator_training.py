@@ -52,6 +52,19 @@ def test_eval_set_is_only_watched_without_early_stopping(kind: Any, y: np.ndarra
     assert watched.validation_loss_curve_[-1] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(("kind", "y"), BOTH)
+def test_validation_in_pieces(kind: Any, y: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large validation sets are worked off in pieces, so that Ctrl-C is heard; the result must not show it."""
+    y_test = three_classes(X_TEST) if kind is SequenceClassifier else last_value(X_TEST)
+    eval_set = (X_TEST, y_test, np.r_[np.zeros(20), np.linspace(1, 2, 20)])
+    settings = FAST | {"precision": "float64", "max_iter": 3}
+    whole = kind(**settings).fit(X, y, eval_set=eval_set)
+    monkeypatch.setattr(lstmcore._fitting.Validation, "_PIECE", 1.0)  # one sequence a piece
+    pieces = kind(**settings).fit(X, y, eval_set=eval_set)
+    np.testing.assert_allclose(pieces.validation_loss_curve_, whole.validation_loss_curve_, rtol=1e-12)
+    np.testing.assert_allclose(pieces.validation_scores_, whole.validation_scores_, rtol=1e-12)
+
+
 def test_early_stopping_restores_the_best_weights() -> None:
     rng = np.random.default_rng(0)
     noise = rng.choice(["a", "b"], size=len(X))  # nothing to learn: the validation loss must rise

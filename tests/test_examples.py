@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -20,9 +21,9 @@ def test_example(path):
     missing = [name for name in needs if importlib.util.find_spec(name) is None]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(path)], capture_output=True, encoding="utf-8", check=False
-    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # quickest on a machine that is busy with other tests
+    command = [sys.executable, "-W", "error", str(path)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout
     for accuracy in re.findall(r"test accuracy (\S+)", done.stdout):

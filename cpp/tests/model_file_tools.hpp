@@ -208,6 +208,7 @@ inline lstmcore::Model make_model(const lstmcore::ModelConfig& config) {
   Random random(3);
   const auto vector = [&random](std::int64_t count, bool positive) {
     std::vector<double> values;
+    values.reserve(static_cast<std::size_t>(count));
     for (std::int64_t i = 0; i < count; ++i) values.push_back(positive ? 1.5 + random.next() : 10.0 * random.next());
     return values;
   };

@@ -43,6 +43,7 @@ template <class Scalar>
 std::vector<Scalar> predict(const Model& model) {
   tools::Random random(11);
   std::vector<Scalar> x;
+  x.reserve(static_cast<std::size_t>(9 * model.config().recurrent.input_size));
   for (std::int64_t i = 0; i < 9 * model.config().recurrent.input_size; ++i)
     x.push_back(static_cast<Scalar>(random.next()));
   const std::int64_t lengths[] = {2, 7};
@@ -132,7 +133,7 @@ void test_layout(const TemporaryFolder& folder) {
   const Parts parts = tools::split(bytes);
   CHECK_EQ(parts.header.size() % 8, 0U);
   CHECK_EQ(parts.header[0], '{');
-  CHECK_EQ(parts.data.size(), parameter_bytes(model) + 8U * (2 + 2 + 2 + 2));
+  CHECK_EQ(parts.data.size(), parameter_bytes(model) + sizeof(double) * (2 + 2 + 2 + 2));
   const Json root = Json::parse(parts.header);
   CHECK_EQ(root.as_object()->size(), 1 + model.tensors().size() + 4);
   const Json& metadata = *root.find("__metadata__");

@@ -96,7 +96,7 @@ class SequenceArrays(NamedTuple):
     def _first_nonfinite(self) -> tuple[int, int, int] | None:
         """(sequence, step, feature) of the first NaN or infinity in a real step."""
         if not isinstance(self.data, list):
-            if _sum_is_finite(self.data):
+            if _sums_are_finite([self.data]).all():
                 return None
             bad = ~np.isfinite(self.data)
             bad &= (np.arange(self.data.shape[1]) < self.lengths[:, None])[:, :, None]
@@ -105,9 +105,11 @@ class SequenceArrays(NamedTuple):
             flat = int(np.argmax(bad))
             n, within = divmod(flat, bad.shape[1] * bad.shape[2])
             return n, *divmod(within, self.features)
-        for n, (x, length) in enumerate(zip(self.data, self.lengths, strict=True)):
-            if not _sum_is_finite(x[:length]) and not np.isfinite(x[:length]).all():
-                return n, *divmod(int(np.argmax(~np.isfinite(x[:length]))), self.features)
+        real = [x[:length] for x, length in zip(self.data, self.lengths, strict=True)]
+        for n in np.flatnonzero(~_sums_are_finite(real)).tolist():
+            bad = ~np.isfinite(real[n])
+            if bad.any():
+                return n, *divmod(int(np.argmax(bad)), self.features)
         return None
 
     def _at(self, where: tuple[int, int, int]) -> str:
@@ -201,7 +203,7 @@ def read_sequences(X: Any, name: str = "X") -> SequenceArrays:
                 f"Found array {name} with 0 {noun} (shape={array.shape}) while a minimum of 1 is required."
             )
     lengths = np.full(array.shape[0], array.shape[1], dtype=np.int64)
-    if not _sum_is_finite(array):
+    if not _sums_are_finite([array]).all():
         real = ~np.isnan(array).all(axis=2)
         lengths = np.where(real.any(axis=1), array.shape[1] - np.argmax(real[:, ::-1], axis=1), 0).astype(np.int64)
         _check_lengths(lengths, name)
@@ -268,15 +270,15 @@ def _read_list(items: Sequence[Any], name: str) -> SequenceArrays:
         raise ValueError(
             f"Found {name}[0] with 0 feature(s) (shape={arrays[0].shape}) while a minimum of 1 is required."
         )
-    lengths = np.array([_length(array) for array in arrays], dtype=np.int64)
+    finite = _sums_are_finite(arrays)
+    lengths = np.array([len(x) if ok else _length(x) for x, ok in zip(arrays, finite, strict=True)], dtype=np.int64)
     _check_lengths(lengths, name)
-    return SequenceArrays(arrays, lengths, features, name).checked()
+    sequences = SequenceArrays(arrays, lengths, features, name)
+    return sequences if finite.all() else sequences.checked()
 
 
 def _length(x: Array) -> int:
     """Steps before the NaN tail."""
-    if _sum_is_finite(x):
-        return len(x)
     real = np.flatnonzero(~np.isnan(x).all(axis=1))
     return int(real[-1]) + 1 if real.size else 0
 
@@ -308,7 +310,7 @@ def _numbers(array: Array, name: str) -> Array:
     raise ValueError(f"{name} has dtype {array.dtype}. Expected numbers: float, integer or bool.")
 
 
-def _sum_is_finite(x: Array) -> bool:
-    """A quick yes; a no may also come from overflow of the sum and needs a closer look."""
+def _sums_are_finite(arrays: Sequence[Array]) -> NDArray[np.bool_]:
+    """For each array a quick yes; a no may also come from overflow of the sum and needs a closer look."""
     with np.errstate(all="ignore"):
-        return bool(np.isfinite(np.sum(x)))
+        return np.isfinite(np.array([np.add.reduce(x, axis=None) for x in arrays], dtype=np.float64))
