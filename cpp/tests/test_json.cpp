@@ -108,7 +108,7 @@ void test_strings() {
   CHECK_EQ(string(Json::parse("\"é€😀\"")), "é€😀");
   CHECK_EQ(string(Json::parse(R"("a\u0000b")")).size(), 3U);
   std::string every;
-  for (char c = 0; c >= 0 && c < 127; ++c) every += c;
+  for (int c = 0; c < 127; ++c) every += static_cast<char>(c);
   every += "ß漢😀";
   CHECK_EQ(string(Json::parse(Json(every).dump())), every);
   CHECK_EQ(Json("a\n\x01\"\\").dump(), R"("a\u000a\u0001\"\\")");
