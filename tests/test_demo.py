@@ -72,7 +72,8 @@ def test_synthetic_demo_needs_no_further_package(tmp_path):
         "import sys\n"
         "for name in ('sktime', 'matplotlib', 'tqdm', 'pandas'): sys.modules[name] = None\n"
         "from lstmcore import _cli\n"
-        f"sys.exit(_cli.main(['demo', '--synthetic', '--threads', '1', '--epochs', '1', '--output', {str(tmp_path)!r}]))\n"
+        "options = ['--synthetic', '--threads', '1', '--epochs', '1']\n"
+        f"sys.exit(_cli.main(['demo', *options, '--output', {str(tmp_path)!r}]))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
