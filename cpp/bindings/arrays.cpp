@@ -8,7 +8,8 @@
 namespace lstmcore::bindings {
 namespace {
 
-constexpr int kReadyFlags = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+constexpr auto kReadyFlags = static_cast<unsigned>(py::array::c_style) |
+                             static_cast<unsigned>(py::detail::npy_api::NPY_ARRAY_ALIGNED_);
 
 bool is_plain_array(py::handle value) { return Py_TYPE(value.ptr()) == py::detail::npy_api::get().PyArray_Type_; }
 
@@ -17,7 +18,7 @@ bool is_plain_array(py::handle value) { return Py_TYPE(value.ptr()) == py::detai
 bool is_ready(py::handle value, const py::dtype& dtype) {
   if (!is_plain_array(value)) return false;
   const auto array = py::reinterpret_borrow<py::array>(value);
-  return array.dtype().is(dtype) && (array.flags() & kReadyFlags) == kReadyFlags;
+  return array.dtype().is(dtype) && (static_cast<unsigned>(array.flags()) & kReadyFlags) == kReadyFlags;
 }
 
 py::array require(const py::array& array, const py::dtype& dtype) {

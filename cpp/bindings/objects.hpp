@@ -80,7 +80,7 @@ class ReleaseGil {
   ReleaseGil& operator=(const ReleaseGil&) = delete;
 
   /// About 5 µs of multiply-adds on one core.
-  static constexpr std::int64_t kWorthIt = std::int64_t{1} << 17;
+  static constexpr std::int64_t kWorthIt = 131'072;
 
  private:
   PyThreadState* state_;

@@ -43,6 +43,7 @@ py::dict cells_object() {
 }
 
 /// std::invalid_argument, bad_alloc and their like are pybind11's own business.
+// NOLINTNEXTLINE(performance-unnecessary-value-param): the signature is pybind11's
 void translate(std::exception_ptr pending) {
   try {
     if (pending) std::rethrow_exception(pending);

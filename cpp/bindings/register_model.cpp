@@ -72,7 +72,9 @@ void save(const ModelObject& self, py::handle path, py::handle metadata) {
     write();
   } catch (const ModelFileError&) {
     const std::size_t slash = file.find_last_of('/');
-    require_access(slash == std::string::npos ? "." : file.substr(0, slash + 1), W_OK | X_OK, path);
+    const std::string folder = slash == std::string::npos ? "." : file.substr(0, slash + 1);
+    require_access(folder, W_OK, path);
+    require_access(folder, X_OK, path);
     if (::access(file.c_str(), F_OK) == 0) require_access(file, W_OK, path);
     throw;
   }
