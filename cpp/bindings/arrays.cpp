@@ -8,8 +8,8 @@
 namespace lstmcore::bindings {
 namespace {
 
-constexpr auto kReadyFlags = static_cast<unsigned>(py::array::c_style) |
-                             static_cast<unsigned>(py::detail::npy_api::NPY_ARRAY_ALIGNED_);
+constexpr auto kReadyFlags =
+    static_cast<unsigned>(py::array::c_style) | static_cast<unsigned>(py::detail::npy_api::NPY_ARRAY_ALIGNED_);
 
 bool is_plain_array(py::handle value) { return Py_TYPE(value.ptr()) == py::detail::npy_api::get().PyArray_Type_; }
 
