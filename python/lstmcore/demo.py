@@ -139,7 +139,7 @@ def _temporal_order(seed: int) -> _Task:
         X_test=X[2000:],
         y_test=y[2000:],
         # Maximum over time: the first symbol has still to be remembered until the second, tens of steps on, but not the
-        # outcome until the end of the sequence. With pooling "last" some seeds need many more epochs or never get there.
+        # outcome until the end of the sequence. With pooling "last" some seeds need far more epochs or never get there.
         settings={"hidden_size": 32, "bidirectional": False, "pooling": "max", "batch_size": 32, "max_iter": 8},
     )
 
