@@ -138,9 +138,10 @@ def _temporal_order(seed: int) -> _Task:
         y_train=y[:2000],
         X_test=X[2000:],
         y_test=y[2000:],
-        # Maximum over time: the first symbol has still to be remembered until the second, tens of steps on, but not the
-        # outcome until the end of the sequence. With pooling "last" some seeds need far more epochs or never get there.
-        settings={"hidden_size": 32, "bidirectional": False, "pooling": "max", "batch_size": 32, "max_iter": 8},
+        # Mean over time: the first symbol has still to be remembered until the second, about 100 steps on, but not the
+        # outcome until the end. With pooling "last" some seeds need far more epochs or never get there; "max" learns it
+        # too, but not always as soon (eight seeds each).
+        settings={"hidden_size": 32, "bidirectional": False, "pooling": "mean", "batch_size": 32, "max_iter": 10},
     )
 
 
