@@ -111,6 +111,7 @@ class Stack {
       if (options.y != nullptr) scatter_output(options.y, ws, member);
       if (options.final_state != nullptr) scatter_final(options, ws, member);
     });
+    if (pack) ws.packed_from.assign(parameters, parameters + total_count(tensors_));
     if (options.cancel != nullptr && options.cancel->stopped()) return false;
     ws.recorded = options.record;
     return true;
@@ -196,7 +197,7 @@ class Stack {
     if (ws.packed_from.size() == count && std::memcmp(ws.packed_from.data(), parameters, count * sizeof(T)) == 0) {
       return true;
     }
-    ws.packed_from.assign(parameters, parameters + count);
+    ws.packed_from.clear();  // set again when they are packed: what comes in between may throw
     if (!ws.own.allocated()) ws.own.allocate(shape_);
     return false;
   }
@@ -320,16 +321,25 @@ class Stack {
     const Member::Range range = member.share(ws.layout.rows());
     const std::uint64_t stream = mix(options.dropout_seed, static_cast<std::uint64_t>(layer));
     const auto keep = static_cast<T>(1.0 / (1.0 - options.dropout));
-    // 32 random bits an element, drawn from its position: the mask depends on nothing else.
+    // 32 random bits an element, drawn from its row, direction and unit: the mask depends on nothing else, and in
+    // particular not on the padding, which differs between engines.
     const auto threshold = static_cast<std::uint64_t>(options.dropout * 4294967296.0);
+    const std::int64_t hidden = shape_.hidden;
+    const std::int64_t hp = padded<T>(hidden);
+    const std::int64_t pairs = (hidden + 1) / 2;
     for (std::int64_t row = range.begin; row < range.end; ++row) {
       const T* from = ws.out[l][row];
       T* mask = ws.mask[l][row];
       T* to = ws.dropped[l][row];
-      for (std::int64_t i = 0; i < width; i += 2) {
-        const std::uint64_t bits = mix(stream, static_cast<std::uint64_t>((row * width + i) / 2));
-        mask[i] = (bits & 0xffffffffU) < threshold ? T{0} : keep;
-        if (i + 1 < width) mask[i + 1] = (bits >> 32U) < threshold ? T{0} : keep;
+      for (int direction = 0; direction < shape_.directions; ++direction) {
+        T* factors = mask + direction * hp;
+        const std::int64_t first = (row * shape_.directions + direction) * pairs;
+        for (std::int64_t pair = 0; pair < pairs; ++pair) {
+          const std::uint64_t bits = mix(stream, static_cast<std::uint64_t>(first + pair));
+          factors[2 * pair] = (bits & 0xffffffffU) < threshold ? T{0} : keep;
+          if (2 * pair + 1 < hidden) factors[2 * pair + 1] = (bits >> 32U) < threshold ? T{0} : keep;
+        }
+        std::fill(factors + hidden, factors + hp, T{0});
       }
       Elements<T>(to, width) = Elements<const T>(from, width) * Elements<const T>(mask, width);
     }
