@@ -33,6 +33,13 @@ std::string joined(const std::vector<std::string>& names) {
   return text.empty() ? "none" : text;
 }
 
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  for (const std::string& each : names) {
+    if (each == name) return true;
+  }
+  return false;
+}
+
 /// The engine that the user asks for; empty: the best.
 std::string wanted() {
   const char* value = std::getenv("LSTMCORE_ISA");
@@ -77,10 +84,6 @@ const Engine& current() {
 #else
 
 namespace {
-
-bool contains(const std::vector<std::string>& names, const std::string& name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
 
 /// The engines this library was configured with, slowest first.
 std::vector<std::string> configured() {
