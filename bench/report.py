@@ -70,7 +70,7 @@ def tables(results: dict[str, Any]) -> str:
         for fit in results["fits"]:
             seconds = {name: statistics.median(values) for name, values in fit["seconds"].items()}
             if fit["scores"]:
-                score = {name: f"{statistics.mean(values):.4f}" for name, values in fit["scores"].items()}
+                score = {name: _score(fit, name) for name in fit["scores"]}
                 runs = len(fit["seconds"][OURS])
                 what = f"{fit['score_name']}, mean of {runs} seed{'s' * (runs > 1)}"
                 unit = {name: f"{value:.2f} s" for name, value in seconds.items()}
@@ -173,7 +173,7 @@ def _plot_fits(results: dict[str, Any], path: Path) -> None:
         for name, offset, colour in ((OURS, -0.19, "#0072b2"), ("torch", 0.19, "#d9a07a")):
             seconds = statistics.median(fit["seconds"][name])
             axes.barh(line + offset, seconds / theirs, height=0.34, color=colour, label=name if line == 0 else None)
-            score = f", {fit['score_name']} {statistics.mean(fit['scores'][name]):.3f}" if fit["scores"] else ""
+            score = f", {fit['score_name']} {_score(fit, name)}" if fit["scores"] else ""
             axes.text(
                 seconds / theirs + 0.01, line + offset, f"{seconds:.2f} s{score}", va="center", fontsize=8, color=INK
             )
@@ -192,6 +192,11 @@ def _plot_fits(results: dict[str, Any], path: Path) -> None:
         spine.set_visible(False)
     figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=9)
     figure.savefig(path, dpi=150)
+
+
+def _score(fit: dict[str, Any], name: str) -> str:
+    mean = statistics.mean(fit["scores"][name])
+    return f"{mean:.3f}" if fit["score_name"] == "accuracy" else f"{mean:.1e}"
 
 
 def _ratio_ticks(axes: Any, low: float, high: float) -> None:

@@ -316,7 +316,7 @@ def test_weights_are_replaced_whole_or_not_at_all() -> None:
     model = make_model()
     before, y = model.get_weights(), model.predict(X)
     for bad, message in (
-        ({"head_b": np.ones(K), "head_X": np.ones(K)}, "parameters: unknown name 'head_X'; known are W_l0,"),
+        ({"head_b": np.ones(K), "head_X": np.ones(K)}, "parameters: unknown key 'head_X'; known are W_l0,"),
         (
             {"head_b": np.ones(K), "head_W": np.ones((H, K))},
             r"parameters\['head_W'\]: expected shape \(5, 4\), got \(4, 5\)",

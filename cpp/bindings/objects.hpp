@@ -99,13 +99,14 @@ struct RecurrentObject {
 
 /// `Tape`: the recorded pass, and everything it may refer to.
 struct TapeObject {
-  TapeObject(py::object layer, Tape&& recorded, Batch&& input)
-      : owner(std::move(layer)), tape(std::move(recorded)), batch(std::move(input)) {}
+  TapeObject(py::object layer_object, RecurrentObject& recorder, Tape&& recorded, Batch&& input)
+      : owner(std::move(layer_object)), layer(recorder), tape(std::move(recorded)), batch(std::move(input)) {}
   ~TapeObject();
   TapeObject(const TapeObject&) = delete;
   TapeObject& operator=(const TapeObject&) = delete;
 
-  py::object owner;
+  py::object owner;  ///< keeps layer alive
+  RecurrentObject& layer;
   Tape tape;
   Batch batch;
   Usage usage;

@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -18,7 +19,7 @@ Texts to_texts(py::handle value, const std::string& name) {
   Texts texts;
   for (const auto& item : to_dict(value, name)) {
     const std::string key = to_text(item.first, name + " key");
-    texts[key] = to_text(item.second, name + "['" + key + "']");
+    texts[key] = to_text(item.second, entry_name(name, key));
   }
   return texts;
 }
@@ -105,18 +106,14 @@ py::dict get_parameters(const ModelObject& self) {
 void set_parameters(ModelObject& self, py::handle parameters) {
   // All are checked before one is written.
   const py::dict given = to_dict(parameters, "parameters");
+  std::vector<std::string> tensor_names;
+  for (const TensorInfo& tensor : self.model.tensors()) tensor_names.push_back(tensor.name);
   std::vector<std::pair<const TensorInfo*, py::array>> writes;
   for (const auto& item : given) {
     const std::string name = to_text(item.first, "parameters key");
-    const TensorInfo* found = nullptr;
-    for (const TensorInfo& tensor : self.model.tensors()) {
-      if (tensor.name == name) found = &tensor;
-    }
-    if (found == nullptr) {
-      std::string known;
-      for (const TensorInfo& tensor : self.model.tensors()) known += (known.empty() ? "" : ", ") + tensor.name;
-      throw py::value_error("parameters: unknown name '" + name + "'; known are " + known);
-    }
+    require_known("parameters", name, tensor_names);
+    const auto at = std::find(tensor_names.begin(), tensor_names.end(), name) - tensor_names.begin();
+    const TensorInfo* found = &self.model.tensors()[static_cast<std::size_t>(at)];
     const py::object value = py::reinterpret_borrow<py::object>(item.second);
     const Where where{"parameters", -1, found->name.c_str()};
     const py::array array = to_array(value, self.dtype(), where);

@@ -97,7 +97,7 @@ py::tuple forward(RecurrentObject& self, py::handle x, py::handle state, py::han
                        record ? &tape : nullptr);
   }
   if (!record) return py::make_tuple(y.value, final_state.value);
-  auto recorded = std::make_unique<TapeObject>(self_of(self), std::move(tape), std::move(batch));
+  auto recorded = std::make_unique<TapeObject>(self_of(self), self, std::move(tape), std::move(batch));
   return py::make_tuple(y.value, final_state.value, py::cast(std::move(recorded)));
 }
 
@@ -270,7 +270,7 @@ void register_tape(py::module_& module) {
 }  // namespace
 
 TapeObject::~TapeObject() {
-  if (tape) owner.cast<RecurrentObject&>().spare = std::move(tape);
+  if (tape) layer.spare = std::move(tape);
 }
 
 void register_recurrent(py::module_& module) {

@@ -88,7 +88,7 @@ struct Assign {
     std::string allowed;
     for (const auto& [known, enumerator] : choice.values) {
       if (text == known) {
-        config.*(choice.member) = enumerator;
+        config.*choice.member = enumerator;
         return;
       }
       allowed += (allowed.empty() ? "'" : ", '") + std::string(known) + "'";
@@ -98,16 +98,16 @@ struct Assign {
 };
 
 TrainerConfig to_trainer_config(py::handle value) {
+  const std::vector<Option>& options = trainer_options();
+  std::vector<std::string> known;
+  known.reserve(options.size());
+  for (const Option& option : options) known.emplace_back(option.name);
+
   TrainerConfig config;
   for (const auto& item : to_dict(value, "options")) {
     const std::string key = to_text(item.first, "options key");
-    const auto& options = trainer_options();
+    require_known("options", key, known);
     const auto found = std::find_if(options.begin(), options.end(), [&](const Option& o) { return key == o.name; });
-    if (found == options.end()) {
-      std::string known;
-      for (const Option& option : options) known += (known.empty() ? "" : ", ") + std::string(option.name);
-      throw py::value_error("options: unknown key '" + key + "'; known are " + known);
-    }
     std::visit(Assign{config, item.second, key}, found->member);
   }
   return config;
@@ -225,10 +225,7 @@ class Interrupts {
 
   /// Needs the GIL.
   void rethrow() {
-    if (!raised_) return;
-    py::error_already_set error = std::move(*raised_);
-    raised_.reset();
-    throw error;
+    if (raised_) throw py::error_already_set(std::move(*raised_));
   }
 
  private:

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace lstmcore::bindings {
 namespace {
@@ -54,14 +55,8 @@ py::object to_python_integer(py::handle value, const std::string& name) {
   return py::reinterpret_steal<py::object>(integer);
 }
 
-void refuse_unknown_keys(const py::dict& fields, const std::string& name, std::initializer_list<const char*> known) {
-  for (const auto& item : fields) {
-    const std::string key = to_text(item.first, name + " key");
-    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
-    std::string allowed;
-    for (const char* entry : known) allowed += (allowed.empty() ? "" : ", ") + std::string(entry);
-    throw py::value_error(name + ": unknown key '" + key + "'; known are " + allowed);
-  }
+void refuse_unknown_keys(const py::dict& fields, const std::string& name, const std::vector<std::string>& known) {
+  for (const auto& item : fields) require_known(name, to_text(item.first, name + " key"), known);
 }
 
 }  // namespace
@@ -142,9 +137,9 @@ std::string to_text(py::handle value, const std::string& name) {
 
 std::string to_path(py::handle value, const std::string& name) {
   PyObject* bytes = nullptr;
-  if (PyUnicode_FSConverter(value.ptr(), &bytes) == 0) {
+  if (PyUnicode_FSConverter(value.ptr(), static_cast<void*>(&bytes)) == 0) {
     py::error_already_set error;
-    if (!error.matches(PyExc_TypeError)) throw error;  // e.g. ValueError: embedded null byte
+    if (!error.matches(PyExc_TypeError)) throw py::error_already_set(std::move(error));  // e.g. an embedded null byte
     throw py::type_error(name + ": expected a path (str or os.PathLike), got " + type_of(value));
   }
   return py::reinterpret_steal<py::bytes>(bytes).cast<std::string>();
@@ -152,7 +147,21 @@ std::string to_path(py::handle value, const std::string& name) {
 
 py::dict to_dict(py::handle value, const std::string& name) {
   if (!py::isinstance<py::dict>(value)) throw py::type_error(name + ": expected a dict, got " + type_of(value));
-  return py::reinterpret_borrow<py::dict>(value);
+  PyObject* copy = PyDict_Copy(value.ptr());
+  if (copy == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::dict>(copy);
+}
+
+std::string entry_name(const std::string& name, const std::string& key) { return name + "['" + key + "']"; }
+
+void require_known(const std::string& name, const std::string& key, const std::vector<std::string>& known) {
+  if (std::find(known.begin(), known.end(), key) != known.end()) return;
+  std::string list;
+  for (const std::string& each : known) {
+    if (!list.empty()) list += ", ";
+    list += each;
+  }
+  throw py::value_error(name + ": unknown key '" + key + "'; known are " + list);
 }
 
 py::object threads_object(int n_threads) {
@@ -170,7 +179,7 @@ Options to_options(py::handle value, const std::string& name) {
   Options options;
   for (const auto& item : to_dict(value, name)) {
     const std::string key = to_text(item.first, name + " key");
-    const std::string full_name = name + "['" + key + "']";
+    const std::string full_name = entry_name(name, key);
     const py::handle option = item.second;
     const char kind = numpy_kind(option);
     if (PyBool_Check(option.ptr()) || kind == 'b') {

@@ -32,7 +32,13 @@ bool to_bool(py::handle value, const std::string& name);
 std::string to_text(py::handle value, const std::string& name);
 /// str, bytes or os.PathLike, in the encoding of the file system.
 std::string to_path(py::handle value, const std::string& name);
+/// A shallow copy: reading its values may run Python code, which could change the original.
 py::dict to_dict(py::handle value, const std::string& name);
+
+/// "options['key']"
+std::string entry_name(const std::string& name, const std::string& key);
+/// A key that nobody knows is an error that lists those that are known.
+void require_known(const std::string& name, const std::string& key, const std::vector<std::string>& known);
 
 py::object threads_object(int n_threads);
 py::tuple text_tuple(const std::vector<std::string>& texts);

@@ -3,15 +3,24 @@
 
 #include "base/namespace.hpp"
 
+#include <array>
+#include <atomic>
 #include <memory>
-#include <mutex>
-#include <vector>
 
 LSTMCORE_BEGIN_NAMESPACE
 
+/// Keeps idle items in slots that are emptied and filled by one atomic exchange each. There is no lock that another
+/// thread could hold while a process forks: the child would wait for it for ever.
 template <class Item>
 class Pool {
  public:
+  Pool() = default;
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+  ~Pool() {
+    for (std::atomic<Item*>& slot : idle_) delete slot.load(std::memory_order_acquire);
+  }
+
   /// Gives the item back to the pool at the end of the scope.
   class Loan {
    public:
@@ -30,29 +39,26 @@ class Pool {
   Loan borrow() { return Loan(*this); }
 
  private:
-  // More idle items than that are dropped: they were a burst of threads.
-  static constexpr std::size_t kIdle = 8;
-
   std::unique_ptr<Item> take() {
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      if (!idle_.empty()) {
-        std::unique_ptr<Item> item = std::move(idle_.back());
-        idle_.pop_back();
-        return item;
-      }
-      idle_.reserve(kIdle);  // so that giving back cannot fail
+    for (std::atomic<Item*>& slot : idle_) {
+      if (slot.load(std::memory_order_relaxed) == nullptr) continue;
+      if (Item* item = slot.exchange(nullptr, std::memory_order_acquire)) return std::unique_ptr<Item>(item);
     }
     return std::make_unique<Item>();
   }
 
   void give_back(std::unique_ptr<Item> item) noexcept {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (idle_.size() < kIdle) idle_.push_back(std::move(item));
+    for (std::atomic<Item*>& slot : idle_) {
+      Item* empty = nullptr;
+      if (slot.compare_exchange_strong(empty, item.get(), std::memory_order_release, std::memory_order_relaxed)) {
+        static_cast<void>(item.release());
+        return;
+      }
+    }
   }
 
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Item>> idle_;
+  // More idle items than that are dropped: they were a burst of threads.
+  std::array<std::atomic<Item*>, 8> idle_{};
 };
 
 LSTMCORE_END_NAMESPACE

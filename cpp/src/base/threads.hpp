@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/denormals.hpp"
+#include "base/fork.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -17,8 +18,6 @@
 #define LSTMCORE_OPENMP 0
 #include <vector>
 #endif
-
-#include <pthread.h>
 
 LSTMCORE_BEGIN_NAMESPACE
 
@@ -71,19 +70,6 @@ class SpinBarrier {
   alignas(64) std::atomic<unsigned> generation_{0};
 };
 
-namespace threads_detail {
-inline std::atomic<bool>& forked() noexcept {
-  static std::atomic<bool> flag{false};
-  return flag;
-}
-inline void watch_forks() noexcept {
-  // libgomp's pool does not survive fork(): a child that opens a parallel region waits for threads that do not exist.
-  static const int registered =
-      pthread_atfork(nullptr, nullptr, [] { forked().store(true, std::memory_order_relaxed); });
-  static_cast<void>(registered);
-}
-}  // namespace threads_detail
-
 /// Threads to use when the caller does not say: OMP_NUM_THREADS (and what threadpoolctl set), else the number of cores.
 inline int default_threads() noexcept {
 #if LSTMCORE_OPENMP
@@ -99,8 +85,8 @@ inline int default_threads() noexcept {
 
 /// Upper bound for a request (0: default); 1 in a process forked from one that used the library.
 inline int usable_threads(int requested) noexcept {
-  threads_detail::watch_forks();
-  if (threads_detail::forked().load(std::memory_order_relaxed)) return 1;
+  // libgomp's pool does not survive fork(): a child that opens a parallel region waits for threads that do not exist.
+  if (fork_generation() != 0) return 1;
   return requested > 0 ? requested : default_threads();
 }
 

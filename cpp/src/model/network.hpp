@@ -48,7 +48,7 @@ class Network {
 
   /// Predictions pack the weights again when next needed; streams keep those that they were made with.
   void parameters_changed() {
-    const std::lock_guard<std::mutex> lock(*packed_mutex_);
+    const PackedGuard guard(*this);
     packed_.reset();
   }
 
@@ -146,7 +146,7 @@ class Network {
   };
 
   std::shared_ptr<const PackedModel> packed_model() const {
-    const std::lock_guard<std::mutex> lock(*packed_mutex_);
+    const PackedGuard guard(*this);
     if (packed_ == nullptr) {
       auto fresh = std::make_shared<PackedModel>();
       fresh->weights.allocate(stack_.shape());
@@ -188,6 +188,20 @@ class Network {
   }
 
  private:
+  /// Holds packed_lock_; a shared pointer that a fork may have cut in half is begun anew, its memory left alone.
+  class PackedGuard {
+   public:
+    explicit PackedGuard(const Network& network) noexcept : network_(network) {
+      if (network.packed_lock_.lock()) new (&network.packed_) std::shared_ptr<const PackedModel>();
+    }
+    ~PackedGuard() { network_.packed_lock_.unlock(); }
+    PackedGuard(const PackedGuard&) = delete;
+    PackedGuard& operator=(const PackedGuard&) = delete;
+
+   private:
+    const Network& network_;
+  };
+
   std::int64_t head_w() const noexcept { return tensors_[tensors_.size() - 2].offset; }
   std::int64_t head_b() const noexcept { return tensors_.back().offset; }
 
@@ -221,7 +235,7 @@ class Network {
   std::vector<double> input_mean_, input_scale_, output_mean_, output_scale_;
   bool standardises_ = false;
   mutable Pool<Workspace> pool_;
-  std::unique_ptr<std::mutex> packed_mutex_ = std::make_unique<std::mutex>();
+  mutable ForkSafeLock packed_lock_;
   mutable std::shared_ptr<const PackedModel> packed_;
 };
 
