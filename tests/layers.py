@@ -15,7 +15,7 @@ def make_layer(case: Case, data: Data, **arguments: Any) -> Any:
     """The layer of a case with the case's weights."""
     layer = lstmcore.Recurrent(**{**case.layer_arguments(), **arguments})
     parameters = layer.parameters
-    assert {name: value.shape for name, value in parameters.items()} == case.stack.shapes()
+    assert [(name, value.shape) for name, value in parameters.items()] == list(case.stack.shapes().items())
     for name, value in data.parameters.items():
         parameters[name][...] = value
     return layer

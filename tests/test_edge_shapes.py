@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lstmcore
-from cases import CELLS, DTYPES, LSTM, Case, Cell, Shape, make_data
+from cases import CELLS, DTYPES, LSTM, VARIANTS, Case, Cell, Shape, make_data
 from checking import assert_all_bitwise, assert_all_close, assert_bitwise, assert_close
 from layers import make_layer, run_layer
 from reference import driver
@@ -159,7 +159,8 @@ def test_denormals(cell: Cell, dtype: str, n_threads: int) -> None:
     assert denormals_survive(), "forward or backward left denormals flushed"
     for name, value in result.arrays.items():
         assert np.isfinite(value).all(), name
-        assert np.abs(value).max() < 1e-30, name
+        if name != "final.n":  # the normaliser of sLSTM counts steps also where there is nothing to store
+            assert np.abs(value).max() < 1e-30, name
     with pytest.raises(ValueError, match="x"):
         layer.forward(np.zeros((2, 3, 9)))
     assert denormals_survive(), "an error left denormals flushed"
@@ -175,7 +176,8 @@ def test_saturation(cell: Cell, dtype: str) -> None:
     layer = make_layer(case, data)
     result = run_layer(layer, data)
     y, _, _ = driver.forward(case.stack, data.parameters, data.x, data.lengths, data.state)
-    assert_close(result.arrays["y"], y, 2e-5 if dtype == "float32" else 1e-10, "y")
+    # lstm1997 adds up what the rounding of such large products leaves of the few that nearly cancel.
+    assert_close(result.arrays["y"], y, 5e-5 if dtype == "float32" else 1e-10, "y")
     assert all(np.isfinite(value).all() for value in result.arrays.values())
 
 
@@ -329,13 +331,24 @@ def test_step_refuses() -> None:
 
 def test_cells_are_listed_with_their_options() -> None:
     cells = lstmcore.cells()
-    assert {cell.name for cell in CELLS} <= set(cells)
-    for cell in CELLS:
-        described = cells[cell.name]
-        stack = Case(cell, Shape(1, 1, 1, 1), "float64").stack
-        assert tuple(described["gates"]) == stack.module.GATES
-        assert tuple(described["states"]) == stack.module.STATES
-        for name, value in cell.options:
-            assert value in described["options"][name]
-    assert cells["lstm"]["source"]
-    assert not cells["lstm"]["options"]
+    assert set(cells) == set(driver.CELLS)
+    for name, described in cells.items():
+        plain = driver.Stack(name, 3, 4)
+        assert tuple(described["gates"]) == plain.gates
+        assert list(described["states"]) == list(plain.states())
+        assert described["source"]
+    for cell in (*CELLS, *VARIANTS):
+        for name, value in Case(cell, Shape(1, 1, 1, 4), "float64").options.items():
+            allowed = cells[cell.name]["options"][name]
+            if isinstance(value, int) and not isinstance(value, bool):
+                assert isinstance(allowed, str), f"{cell.name}, {name}: any whole number of a range"
+            else:
+                assert value in allowed, f"{cell.name}, {name}"
+
+
+@pytest.mark.parametrize("cell", [*CELLS, *VARIANTS], ids=lambda cell: cell.label)
+def test_layers_say_which_gates_and_states_they_have(cell: Cell) -> None:
+    case = Case(cell, Shape(2, 1, 3, 4, L=2, D=2), "float32")
+    layer = make_layer(case, make_data(case))
+    assert tuple(layer.gates) == case.stack.gates
+    assert list(layer.states) == list(case.stack.states())

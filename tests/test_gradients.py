@@ -55,10 +55,16 @@ def test_gradients_equal_reference(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases("finite_differences"), ids=lambda case: case.id)
 def test_gradients_are_those_of_forward(case: Case) -> None:
-    """Every parameter, every input, every initial state, with a loss on the outputs and on the final state at once."""
+    """Every parameter, every input, every initial state, with a loss on the outputs and on the final state at once.
+
+    Without truncated gradients: they leave terms out by intent and are the gradient of no loss. test_reference.py holds
+    them against the paper's rule. Without initial states that nobody gave: sLSTM takes a normaliser of zero for an
+    empty memory, and is not continuous there; where the initial state is learnt, it is among the parameters.
+    """
     data = make_data(case)
     data.x, data.dy = np.nan_to_num(data.x), np.nan_to_num(data.dy)
-    data.state = data.state or {name: np.zeros_like(value) for name, value in data.dstate.items()}
+    if data.state is None and not case.cell.learn_initial_state and "n" not in data.dstate:
+        data.state = {name: np.zeros_like(value) for name, value in data.dstate.items()}
     layer = make_layer(case, data)
     result = run_layer(layer, data)
 
@@ -66,12 +72,17 @@ def test_gradients_are_those_of_forward(case: Case) -> None:
         return weighted_sum(*layer.forward(data.x, state=data.state, lengths=data.lengths), data)
 
     checked = {"dx": data.x}
-    checked |= {f"d_initial.{name}": value for name, value in data.state.items()}
+    checked |= {f"d_initial.{name}": value for name, value in (data.state or {}).items()}
     checked |= {f"gradient.{name}": value for name, value in layer.parameters.items()}
-    assert set(checked) == {name for name in result.arrays if name != "y" and not name.startswith("final.")}
+    results = {name for name in result.arrays if name != "y" and not name.startswith("final.")}
+    if data.state is None:
+        results -= {f"d_initial.{name}" for name in data.dstate}
+    assert set(checked) == results
+    unused = {f"gradient.{name}0" for name in data.dstate} if data.state is not None else set()
     for name, values in checked.items():
         numeric = numeric_gradient(values, loss)
-        assert np.abs(numeric).max() > 0 or case.cell.label == "elman-relu", f"{name}: nothing to compare"
+        zero = case.options.get("nonlinearity") == "relu" or name.split("_l")[0] in unused
+        assert np.abs(numeric).max() > 0 or zero, f"{name}: nothing to compare"
         assert_close(result.arrays[name], numeric, case.tolerance("finite_differences"), name)
 
 
@@ -173,7 +184,10 @@ def test_gradient_over_a_long_lag(cell: Cell) -> None:
     result = run_layer(layer, data)
     _, _, tape = driver.forward(case.stack, data.parameters, data.x, data.lengths, data.state)
     dx, _, _ = driver.backward(tape, data.dy, data.dstate)
-    assert 0.0 < np.abs(dx[:, 0]).max() < 1e-3 * np.abs(dx[:, -1]).max()
+    if case.options.get("nonlinearity") != "relu" or cell.name != "indrnn":  # one step shut, and a unit passes nothing
+        assert np.abs(dx[:, 0]).max() > 0.0
+    if cell.name != "lstm1997":  # which is made not to forget
+        assert np.abs(dx[:, 0]).max() < 1e-3 * np.abs(dx[:, -1]).max()
     for t in range(300):
         assert_close(result.arrays["dx"][:, t], dx[:, t], 1e-9, f"dx at step {t}")
 

@@ -20,7 +20,7 @@ def fresh(program: str) -> Any:
 
 LOADED = "import json, sys; {}; print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
 OURS = "import json, sys; {}; print(json.dumps([name for name in sys.modules if name.startswith('lstmcore')]))"
-HEAVY = {"sklearn", "scipy", "pandas", "matplotlib", "tqdm", "joblib", "sktime", "torch"}
+HEAVY = {"sklearn", "scipy", "pandas", "matplotlib", "tqdm", "joblib", "sktime", "torch", "onnx", "keras"}
 
 
 def test_import_loads_numpy_and_the_core_only() -> None:
@@ -37,7 +37,7 @@ def test_what_needs_numpy_only(use: str) -> None:
 def test_estimators_load_on_first_use() -> None:
     loaded = set(fresh(LOADED.format("import lstmcore; lstmcore.SequenceClassifier")))
     assert "sklearn" in loaded
-    assert not {"matplotlib", "tqdm", "sktime", "torch"} & loaded
+    assert not {"matplotlib", "tqdm", "sktime", "torch", "onnx", "keras"} & loaded
 
 
 def test_time() -> None:

@@ -192,15 +192,18 @@ def recurrent(**changes: Any) -> Change:
 
 
 HOSTILE: dict[str, tuple[Change, str]] = {
-    "huge hidden size": (recurrent(hidden_size=10**12), "expected shape"),
-    "overflowing hidden size": (recurrent(hidden_size=2**62), "too large"),
-    "huge input size": (recurrent(input_size=2**63 - 1), "expected shape"),
-    "huge layers": (recurrent(num_layers=2**63 - 1), "'W_l1' is missing"),
+    "huge hidden size": (recurrent(hidden_size=10**12), "hidden_size: expected an integer from 1"),
+    "overflowing hidden size": (recurrent(hidden_size=2**62), "hidden_size: expected an integer from 1"),
+    "huge input size": (recurrent(input_size=2**63 - 1), "input_size: expected an integer from 1"),
+    "huge layers": (recurrent(num_layers=2**63 - 1), "num_layers: expected an integer from 1"),
+    "large layers": (recurrent(hidden_size=2**31, num_layers=10000), "more weights than can be addressed"),
+    "more layers": (recurrent(num_layers=10000), "'W_l1' is missing"),
+    "larger hidden size": (recurrent(hidden_size=2**20), "expected shape"),
     "beyond 64 bits": (recurrent(num_layers=2**64), "64 bits"),
     "negative size": (recurrent(hidden_size=-3), "hidden_size: expected an integer from 1"),
     "fractional size": (recurrent(hidden_size=3.0), "hidden_size: expected an integer from 1"),
     "size as text": (recurrent(hidden_size="3"), "hidden_size: expected an integer from 1"),
-    "unknown cell": (recurrent(cell="perceptron"), "unknown cell 'perceptron'"),
+    "unknown cell": (recurrent(cell="perceptron"), "got 'perceptron'"),
     "another cell": (recurrent(cell="elman"), "expected shape"),
     "unknown option": (recurrent(cell_options={"warp": 1}), "warp"),
     "option of the wrong kind": (recurrent(cell_options={"warp": [1]}), "warp"),

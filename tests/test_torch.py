@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 import lstmcore
-from cases import CELLS, DTYPES, LSTM, Case, Shape, make_data
+from cases import CELLS, DTYPES, ELMAN_RELU, ELMAN_TANH, GRU, LSTM, VARIANTS, Case, Shape, make_data
 from checking import assert_all_bitwise, assert_all_close, assert_bitwise, assert_close
 from layers import run_layer
 from torch_modules import make_module, run_module, torch
+
+CELLS_OF_TORCH = [cell for cell in (*CELLS, *VARIANTS) if cell.torch]
+PROJECTED = next(cell for cell in VARIANTS if cell.torch == "LSTM" and "proj_size" in dict(cell.options))
 
 
 def random_shape(seed: int) -> Shape:
@@ -18,7 +21,7 @@ def random_shape(seed: int) -> Shape:
         N=int(rng.integers(1, 24)),
         T=int(rng.integers(1, 40)),
         I=int(rng.integers(1, 50)),
-        H=int(rng.integers(1, 90)),
+        H=int(rng.integers(2, 90)),
         L=int(rng.integers(1, 4)),
         D=int(rng.integers(1, 3)),
         ragged=bool(rng.integers(2)),
@@ -35,7 +38,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.label)
+@pytest.mark.parametrize("cell", CELLS_OF_TORCH, ids=lambda cell: cell.label)
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.label)
 def test_equals_torch(cell, shape: Shape, dtype: str) -> None:
     case = Case(cell, shape, dtype)
@@ -57,7 +60,7 @@ def example(cell=LSTM, dtype: str = "float32", **changes):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("directions", [1, 2])
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.label)
+@pytest.mark.parametrize("cell", CELLS_OF_TORCH, ids=lambda cell: cell.label)
 def test_weights_return_to_torch(cell, directions: int, dtype: str) -> None:
     module, data = example(cell, dtype, L=3, D=directions)
     layer = lstmcore.Recurrent.from_torch(module)
@@ -67,10 +70,14 @@ def test_weights_return_to_torch(cell, directions: int, dtype: str) -> None:
     assert back.weight_ih_l0.dtype == getattr(torch, dtype)
     assert back.mode == module.mode
     assert back.bidirectional == module.bidirectional
-    # The two biases of PyTorch are one number here: their sum returns.
+    assert back.proj_size == module.proj_size
+    # The two biases of PyTorch are one number here, except in a GRU: their sum returns.
+    assert list(back.state_dict()) == list(module.state_dict())
     for name, value in module.state_dict().items():
         twin = back.state_dict()[name]
-        if name.startswith("bias_ih"):
+        if cell is GRU:
+            assert torch.equal(twin, value)
+        elif name.startswith("bias_ih"):
             other = name.replace("bias_ih", "bias_hh")
             assert torch.equal(twin, value + module.state_dict()[other])
             assert not back.state_dict()[other].any()
@@ -87,6 +94,9 @@ def test_sizes_come_from_a_state_dict() -> None:
     layer = lstmcore.Recurrent.from_torch(module.state_dict())
     described = (layer.cell, layer.input_size, layer.hidden_size, layer.num_layers, layer.bidirectional, layer.dtype)
     assert described == ("lstm", 5, 6, 2, True, np.float32)
+    assert lstmcore.Recurrent.from_torch(example(GRU)[0].state_dict()).cell == "gru"
+    projected = lstmcore.Recurrent.from_torch(example(PROJECTED)[0].state_dict())
+    assert (projected.hidden_size, projected.cell_options["proj_size"]) == (6, 3)
     arrays = {name: value.numpy() for name, value in module.state_dict().items()}
     for given in (arrays, dict(reversed(arrays.items())), {f"net.rnn.{name}": v for name, v in arrays.items()}):
         prefix = "net.rnn." if "net.rnn.bias_hh_l0" in given else ""
@@ -104,28 +114,29 @@ def test_reading_copies() -> None:
 
 
 def test_nonlinearity_of_a_state_dict_is_asked_for() -> None:
-    for cell in CELLS[1:]:
+    for cell in (ELMAN_TANH, ELMAN_RELU):
         module, _ = example(cell)
         nonlinearity = dict(cell.options)["nonlinearity"]
         with pytest.raises(ValueError, match="nonlinearity"):
             lstmcore.Recurrent.from_torch(module.state_dict())
         layer = lstmcore.Recurrent.from_torch(module.state_dict(), nonlinearity=nonlinearity)
         assert layer.cell == "elman"
-        assert layer.cell_options == {"nonlinearity": nonlinearity}
-        assert lstmcore.Recurrent.from_torch(module).cell_options == {"nonlinearity": nonlinearity}
+        assert layer.cell_options["nonlinearity"] == nonlinearity
+        assert lstmcore.Recurrent.from_torch(module).cell_options["nonlinearity"] == nonlinearity
         assert lstmcore.Recurrent.from_torch(module, nonlinearity=nonlinearity).cell == "elman"
         with pytest.raises(ValueError, match="nonlinearity"):
             lstmcore.Recurrent.from_torch(module, nonlinearity="relu" if nonlinearity == "tanh" else "tanh")
         with pytest.raises(ValueError, match="nonlinearity"):
             lstmcore.Recurrent.from_torch(module.state_dict(), nonlinearity="selu")
-    module, _ = example()
-    for given in (module, module.state_dict()):
-        with pytest.raises(ValueError, match="nonlinearity"):
-            lstmcore.Recurrent.from_torch(given, nonlinearity="tanh")
+    for cell in (LSTM, GRU, PROJECTED):
+        module, _ = example(cell)
+        for given in (module, module.state_dict()):
+            with pytest.raises(ValueError, match=f"nonlinearity.*nn.{cell.torch}"):
+                lstmcore.Recurrent.from_torch(given, nonlinearity="tanh")
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("name", ["LSTM", "RNN"])
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN"])
 def test_without_bias(name: str, batch_first: bool) -> None:
     module = getattr(torch.nn, name)(4, 5, 2, bias=False, batch_first=batch_first, bidirectional=True)
     layer = lstmcore.Recurrent.from_torch(module)
@@ -166,23 +177,56 @@ def test_element_types() -> None:
         lstmcore.Recurrent.from_torch({**module.state_dict(), "weight_ih_l0": np.ones((24, 5), np.int64)})
 
 
-def test_what_is_not_available_is_refused_by_name() -> None:
-    gru = torch.nn.GRU(3, 4)
-    for given in (gru, gru.state_dict()):
-        with pytest.raises(ValueError, match="gru is not available in this version"):
-            lstmcore.Recurrent.from_torch(given)
-    projected = torch.nn.LSTM(3, 4, proj_size=2)
-    for given in (projected, projected.state_dict()):
-        with pytest.raises(ValueError, match="proj_size"):
-            lstmcore.Recurrent.from_torch(given)
+def test_regularisers_are_passed_on() -> None:
+    module, _ = example(GRU)
+    layer = lstmcore.Recurrent.from_torch(module, recurrent_dropout=0.25, learn_initial_state=True)
+    assert layer.recurrent_dropout == 0.25
+    assert layer.parameters["h0_l1_reverse"].shape == (6,)
+    with pytest.raises(TypeError, match=r"hidden_size.*variational_dropout"):
+        lstmcore.Recurrent.from_torch(module, hidden_size=3)
+    with pytest.raises(ValueError, match="zoneout_hidden"):
+        lstmcore.Recurrent.from_torch(module, zoneout_hidden=2.0)
+
+
+def test_other_modules_are_refused() -> None:
     for given in (torch.nn.LSTMCell(3, 4), torch.nn.Linear(3, 4), torch.nn.Sequential(torch.nn.LSTM(3, 4)), 3, None):
         with pytest.raises(TypeError, match="module_or_state_dict"):
             lstmcore.Recurrent.from_torch(given)
 
 
+@pytest.mark.parametrize(
+    ("cell", "options", "message"),
+    [
+        ("slstm", {}, "'slstm'"),
+        ("indrnn", {}, "'indrnn'"),
+        ("peephole", {}, "'peephole'"),
+        ("lstm", {"variant": "CIFG"}, "variant='CIFG'"),
+        ("lstm", {"layer_norm": True}, "layer_norm=True"),
+        ("gru", {"reset_after": False}, "reset_after=False"),
+        ("lstm", {"zoneout_cell": 0.25}, r"zoneout_cell=0\.25"),
+        ("gru", {"variational_dropout": 0.5}, r"variational_dropout=0\.5"),
+        ("elman", {"learn_initial_state": True}, "learn_initial_state"),
+    ],
+    ids=str,
+)
+def test_what_torch_lacks_is_named(cell: str, options: dict, message: str) -> None:
+    layer = lstmcore.Recurrent(cell, input_size=3, hidden_size=4, **options)
+    with pytest.raises(ValueError, match=f"^to_torch: .*{message}"):
+        layer.to_torch()
+
+
+def test_peephole_without_peepholes_is_an_lstm() -> None:
+    layer = lstmcore.Recurrent("peephole", input_size=3, hidden_size=4, bidirectional=True, variant="NP")
+    module = layer.to_torch()
+    again = lstmcore.Recurrent.from_torch(module)
+    assert again.cell == "lstm"
+    assert_all_bitwise(again.parameters, layer.parameters, "parameters")
+
+
 def test_broken_state_dicts_are_refused() -> None:
     module, _ = example()
     good = {name: value.numpy() for name, value in module.state_dict().items()}
+    narrow = {name: value.numpy() for name, value in example(PROJECTED)[0].state_dict().items()}
 
     def without(name: str) -> dict:
         return {key: value for key, value in good.items() if key != name}
@@ -200,6 +244,11 @@ def test_broken_state_dicts_are_refused() -> None:
         ({**good, "weight_hh_l0": good["weight_hh_l0"][:23]}, "weight_hh_l0"),
         ({**good, "weight_hh_l0": good["weight_hh_l0"][0]}, "weight_hh_l0"),
         ({**good, "weight_hh_l0": good["weight_hh_l0"][:0, :0]}, "weight_hh_l0"),
+        ({**good, "weight_hr_l0": good["weight_hh_l0"][:3]}, "weight_hr_l0_reverse.*missing"),
+        (narrow | {"weight_hr_l0": narrow["weight_hr_l0"][0]}, "weight_hr_l0: expected a matrix"),
+        (narrow | {"weight_hr_l1": narrow["weight_hr_l1"][:2]}, r"weight_hr_l1: expected shape \(3, 6\)"),
+        (narrow | {"weight_ih_l1": good["weight_ih_l1"]}, r"weight_ih_l1: expected shape \(24, 6\)"),
+        (narrow | {"weight_hh_l0": narrow["weight_hh_l0"][:18]}, "proj_size: only an LSTM"),
     ]
     for given, message in refused:
         with pytest.raises(ValueError, match=message):

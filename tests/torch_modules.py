@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,9 @@ from cases import Case, Data
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)  # threads that spin between such small products only slow a busy machine down
 
-# Names of PyTorch by ours; its second bias is ours added to the first, see gradient() and load().
-KINDS = {"W": "weight_ih", "R": "weight_hh", "b": "bias_ih"}
+# Names of PyTorch by ours. Where we have no bR, its second bias is ours added to the first.
+KINDS = {"W": "weight_ih", "R": "weight_hh", "b": "bias_ih", "bR": "bias_hh", "proj": "weight_hr"}
+OPTIONS = ("nonlinearity", "proj_size")  # of our cells, under the same name in PyTorch
 
 
 @dataclass
@@ -27,16 +29,16 @@ class Result:
 
 
 def make_module(case: Case, data: Data) -> Any:
-    """The module of a case, with the case's weights; half of each bias goes to either bias of PyTorch."""
+    """The module of a case, with the case's weights; where we have one bias, half of it goes to either of PyTorch."""
     s = case.shape
-    extra = dict(case.cell.options)
-    module = getattr(torch.nn, case.cell.torch)(
+    extra = {name: value for name, value in case.options.items() if name in OPTIONS}
+    module = getattr(torch.nn, str(case.cell.torch))(
         s.I, s.H, s.L, batch_first=True, bidirectional=s.D == 2, dtype=getattr(torch, case.dtype), **extra
     )
     with torch.no_grad():
         for name, value in data.parameters.items():
             kind, suffix = name.split("_", 1)
-            if kind == "b":
+            if kind == "b" and f"bR_{suffix}" not in data.parameters:
                 value = value / 2
                 getattr(module, f"bias_hh_{suffix}").copy_(torch.from_numpy(value))
             getattr(module, f"{KINDS[kind]}_{suffix}").copy_(torch.from_numpy(value))
@@ -45,12 +47,17 @@ def make_module(case: Case, data: Data) -> Any:
 
 def run_module(module: Any, data: Data) -> Result:
     """Forward and backward of a module on ragged or plain data."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="LSTM with projections is not supported with oneDNN")
+        return _run(module, data)
+
+
+def _run(module: Any, data: Data) -> Result:
     T = data.x.shape[1]
     names = list(data.dstate)
     x = torch.from_numpy(np.nan_to_num(data.x)).requires_grad_()
-    shape = data.dstate["h"].shape
     initial = [
-        torch.from_numpy(np.zeros(shape, data.x.dtype) if data.state is None else data.state[name].copy())
+        torch.from_numpy(np.zeros_like(data.dstate[name]) if data.state is None else data.state[name].copy())
         for name in names
     ]
     for value in initial:

@@ -31,7 +31,17 @@ py::dict cells_object() {
   py::dict result;
   for (const CellInfo& cell : cells()) {
     py::dict options;
-    for (const auto& [name, values] : cell.options) options[py::str(name)] = text_tuple(values);
+    for (const auto& [name, option] : cell.options) {
+      if (option.allowed.empty()) {
+        options[py::str(name)] = "integer, at least " + std::to_string(option.lowest);
+        continue;
+      }
+      py::tuple allowed(option.allowed.size());
+      for (std::size_t i = 0; i < option.allowed.size(); ++i) {
+        allowed[i] = std::visit([](const auto& value) -> py::object { return py::cast(value); }, option.allowed[i]);
+      }
+      options[py::str(name)] = allowed;
+    }
     py::dict entry;
     entry["gates"] = text_tuple(cell.gates);
     entry["states"] = text_tuple(cell.states);

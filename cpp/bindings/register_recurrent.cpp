@@ -43,7 +43,7 @@ GivenStates read_states(const RecurrentObject& self, py::handle state, std::int6
   result.data.reserve(names.size());
   for (std::size_t s = 0; s < names.size(); ++s) {
     py::array array = to_array(result.arrays[s], config.dtype, {argument, -1, names[s].c_str()},
-                               {state_rows(self.layer), count, config.hidden_size}, "(L*D, N, H)");
+                               {state_rows(self.layer), count, self.layer.state_width(s)}, "(L*D, N, H)");
     result.data.push_back(array.data());
     result.arrays[s] = std::move(array);
   }
@@ -54,31 +54,45 @@ GivenStates read_states(const RecurrentObject& self, py::handle state, std::int6
 struct NewStates {
   py::dict value;
   std::vector<void*> data;
-  std::size_t bytes = 0;  ///< of each array
+  std::vector<std::size_t> bytes;  ///< of each array
 };
 
 NewStates new_states(const RecurrentObject& self, std::int64_t count) {
   const RecurrentConfig& config = self.layer.config();
   NewStates result;
   result.data.reserve(self.state_names.size());
-  for (const py::str& name : self.state_names) {
-    py::array array = new_array(config.dtype, {state_rows(self.layer), count, config.hidden_size});
+  for (std::size_t s = 0; s < self.state_names.size(); ++s) {
+    py::array array = new_array(config.dtype, {state_rows(self.layer), count, self.layer.state_width(s)});
     result.data.push_back(array.mutable_data());
-    result.bytes = static_cast<std::size_t>(array.nbytes());
-    if (PyDict_SetItem(result.value.ptr(), name.ptr(), array.ptr()) != 0) throw py::error_already_set();
+    result.bytes.push_back(static_cast<std::size_t>(array.nbytes()));
+    if (PyDict_SetItem(result.value.ptr(), self.state_names[s].ptr(), array.ptr()) != 0) throw py::error_already_set();
   }
   return result;
 }
 
-NewStates zero_states(const RecurrentObject& self, std::int64_t count) {
+/// Where sequences start: zeros, or the learned state.
+NewStates start_states(const RecurrentObject& self, std::int64_t count) {
   NewStates result = new_states(self, count);
-  for (void* state : result.data) std::memset(state, 0, result.bytes);
+  for (std::size_t s = 0; s < result.data.size(); ++s) std::memset(result.data[s], 0, result.bytes[s]);
+  if (!self.layer.config().learn_initial_state) return result;
+  const std::size_t element = size_of(self.layer.config().dtype);
+  for (std::size_t s = 0; s < result.data.size(); ++s) {
+    const std::string kind = self.layer.states()[s] + "0_l";
+    auto* to = static_cast<char*>(result.data[s]);
+    for (const TensorInfo& tensor : self.layer.tensors()) {  // in the order of the slots
+      if (tensor.name.rfind(kind, 0) != 0) continue;
+      const std::size_t bytes = static_cast<std::size_t>(tensor.count()) * element;
+      const char* from =
+          static_cast<const char*>(self.layer.parameters()) + static_cast<std::size_t>(tensor.offset) * element;
+      for (std::int64_t n = 0; n < count; ++n, to += bytes) std::memcpy(to, from, bytes);
+    }
+  }
   return result;
 }
 
 std::vector<const void*> as_inputs(const std::vector<void*>& data) { return {data.begin(), data.end()}; }
 
-std::int64_t output_width(const Recurrent& layer) { return layer.config().hidden_size * layer.directions(); }
+std::int64_t output_width(const Recurrent& layer) { return layer.output_width(); }
 
 // ---- the three passes
 
@@ -143,7 +157,7 @@ std::unique_ptr<GradientsObject> backward(RecurrentObject& self, py::handle reco
 NewStates copied_states(const RecurrentObject& self, py::handle state, std::int64_t count) {
   const GivenStates given = read_states(self, state, count, "state");
   NewStates result = new_states(self, count);
-  for (std::size_t s = 0; s < result.data.size(); ++s) std::memcpy(result.data[s], given.data[s], result.bytes);
+  for (std::size_t s = 0; s < result.data.size(); ++s) std::memcpy(result.data[s], given.data[s], result.bytes[s]);
   return result;
 }
 
@@ -161,8 +175,8 @@ py::tuple step(const RecurrentObject& self, py::handle x, py::handle state) {
                           shape_text(input) + ": input_size is " + std::to_string(config.input_size));
   }
   const std::int64_t count = input.shape(0);
-  const NewStates next = state.is_none() ? zero_states(self, count) : copied_states(self, state, count);
-  py::array y = new_array(config.dtype, {count, config.hidden_size});
+  const NewStates next = state.is_none() ? start_states(self, count) : copied_states(self, state, count);
+  py::array y = new_array(config.dtype, {count, output_width(self.layer)});
   void* output = y.mutable_data();
   {
     const ReleaseGil release(self.layer.parameter_count() * count >= ReleaseGil::kWorthIt);
@@ -184,7 +198,9 @@ std::unique_ptr<RecurrentObject> build(const RecurrentConfig& config) {
 std::unique_ptr<RecurrentObject> construct(py::handle cell, py::handle input_size, py::handle hidden_size,
                                            py::handle num_layers, py::handle bidirectional, py::handle dropout,
                                            py::handle dtype, py::handle seed, py::handle n_threads,
-                                           const py::kwargs& cell_options) {
+                                           py::handle variational_dropout, py::handle recurrent_dropout,
+                                           py::handle zoneout_hidden, py::handle zoneout_cell,
+                                           py::handle learn_initial_state, const py::kwargs& cell_options) {
   py::dict fields;
   fields["cell"] = cell;
   fields["input_size"] = input_size;
@@ -192,6 +208,11 @@ std::unique_ptr<RecurrentObject> construct(py::handle cell, py::handle input_siz
   fields["num_layers"] = num_layers;
   fields["bidirectional"] = bidirectional;
   fields["dropout"] = dropout;
+  fields["variational_dropout"] = variational_dropout;
+  fields["recurrent_dropout"] = recurrent_dropout;
+  fields["zoneout_hidden"] = zoneout_hidden;
+  fields["zoneout_cell"] = zoneout_cell;
+  fields["learn_initial_state"] = learn_initial_state;
   fields["dtype"] = dtype;
   fields["seed"] = seed;
   fields["n_threads"] = n_threads;
@@ -228,7 +249,14 @@ std::string describe(const py::object& instance) {
           ", hidden_size=" + std::to_string(config.hidden_size);
   if (config.num_layers != 1) text += ", num_layers=" + std::to_string(config.num_layers);
   if (config.bidirectional) text += ", bidirectional=True";
-  if (config.dropout != 0.0) text += ", dropout=" + repr_of(py::float_(config.dropout));
+  for (const auto& [name, value] : {std::pair<const char*, double>{"dropout", config.dropout},
+                                    {"variational_dropout", config.variational_dropout},
+                                    {"recurrent_dropout", config.recurrent_dropout},
+                                    {"zoneout_hidden", config.zoneout_hidden},
+                                    {"zoneout_cell", config.zoneout_cell}}) {
+    if (value != 0.0) text += std::string(", ") + name + "=" + repr_of(py::float_(value));
+  }
+  if (config.learn_initial_state) text += ", learn_initial_state=True";
   text += std::string(", dtype='") + dtype_name(config.dtype) + "'";
   for (const auto& [name, value] : options_object(config.cell_options)) {
     text += ", " + name.cast<std::string>() + "=" + repr_of(value);
@@ -278,7 +306,7 @@ void register_recurrent(py::module_& module) {
 
   py::class_<RecurrentObject> type(
       module, "Recurrent",
-      R"(Recurrent(cell='lstm', input_size, hidden_size, num_layers=1, bidirectional=False, dropout=0.0, dtype='float32', seed=0, n_threads=None, **cell_options)
+      R"(Recurrent(cell='lstm', input_size, hidden_size, num_layers=1, bidirectional=False, dropout=0.0, dtype='float32', seed=0, n_threads=None, variational_dropout=0.0, recurrent_dropout=0.0, zoneout_hidden=0.0, zoneout_cell=0.0, learn_initial_state=False, **cell_options)
 
 A stack of recurrent layers: forward, backpropagation through time, and single steps. Batch first.
 
@@ -303,6 +331,16 @@ seed : int
     Of the initial weights and of dropout.
 n_threads : int, optional
     Upper bound; by default OMP_NUM_THREADS, else all cores. Results do not depend on it.
+variational_dropout : float in [0, 1)
+    On each layer's input and on h where it enters R, one mask a sequence for all its steps, in training only
+    (Gal & Ghahramani 2016).
+recurrent_dropout : float in [0, 1)
+    On the candidate (g, n or z) of each step, in training only (Semeniuta, Severyn & Barth 2016).
+zoneout_hidden, zoneout_cell : float in [0, 1)
+    Probability that a unit's h, or all its other states, keep the value of the step before; outside training their
+    expectation (Krueger et al. 2017).
+learn_initial_state : bool
+    Adds parameters "h0_l0", … that sequences start from where no state is given.
 **cell_options
     Options of the cell, as lstmcore.cells() lists them.
 
@@ -314,7 +352,8 @@ ValueError, TypeError
   type.def(py::init(&construct), py::arg("cell") = "lstm", py::arg("input_size") = py::none(),
            py::arg("hidden_size") = py::none(), py::arg("num_layers") = 1, py::arg("bidirectional") = false,
            py::arg("dropout") = 0.0, py::arg("dtype") = "float32", py::arg("seed") = 0,
-           py::arg("n_threads") = py::none());
+           py::arg("n_threads") = py::none(), py::arg("variational_dropout") = 0.0, py::arg("recurrent_dropout") = 0.0,
+           py::arg("zoneout_hidden") = 0.0, py::arg("zoneout_cell") = 0.0, py::arg("learn_initial_state") = false);
 
   const auto property = [&type](const char* name, auto getter, const char* doc) {
     type.def_property_readonly(
@@ -326,6 +365,11 @@ ValueError, TypeError
   property("num_layers", [](const RecurrentConfig& c) { return c.num_layers; }, "L.");
   property("bidirectional", [](const RecurrentConfig& c) { return c.bidirectional; }, "Whether D is 2.");
   property("dropout", [](const RecurrentConfig& c) { return c.dropout; }, "Probability, between layers.");
+  property("variational_dropout", [](const RecurrentConfig& c) { return c.variational_dropout; }, "Probability.");
+  property("recurrent_dropout", [](const RecurrentConfig& c) { return c.recurrent_dropout; }, "Probability.");
+  property("zoneout_hidden", [](const RecurrentConfig& c) { return c.zoneout_hidden; }, "Probability.");
+  property("zoneout_cell", [](const RecurrentConfig& c) { return c.zoneout_cell; }, "Probability.");
+  property("learn_initial_state", [](const RecurrentConfig& c) { return c.learn_initial_state; }, "As given.");
   property("dtype", [](const RecurrentConfig& c) { return numpy_dtype(c.dtype); }, "Element type.");
   property("seed", [](const RecurrentConfig& c) { return c.seed; }, "As given.");
   property("n_threads", [](const RecurrentConfig& c) { return threads_object(c.n_threads); }, "As given.");
@@ -365,7 +409,7 @@ state : dict of ndarrays (L*D, N, H), optional
 lengths : (N,) integers, optional
     Steps in use of each sequence, 1 … T. All of them by default.
 training : bool
-    Applies dropout, and records a tape for backward().
+    Applies dropout and zoneout, and records a tape for backward().
 
 Returns
 -------
@@ -435,7 +479,7 @@ ValueError
 )");
   type.def(
       "init_state",
-      [](const RecurrentObject& self, py::handle count) { return zero_states(self, to_integer(count, "N", 1)).value; },
+      [](const RecurrentObject& self, py::handle count) { return start_states(self, to_integer(count, "N", 1)).value; },
       py::arg("N"),
       R"(init_state(self, N)
 --

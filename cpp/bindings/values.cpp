@@ -207,8 +207,9 @@ py::dict options_object(const Options& options) {
 
 RecurrentConfig to_recurrent_config(const py::dict& fields, const std::string& name) {
   refuse_unknown_keys(fields, name,
-                      {"cell", "input_size", "hidden_size", "num_layers", "bidirectional", "dropout", "dtype", "seed",
-                       "n_threads", "cell_options"});
+                      {"cell", "input_size", "hidden_size", "num_layers", "bidirectional", "dropout",
+                       "variational_dropout", "recurrent_dropout", "zoneout_hidden", "zoneout_cell",
+                       "learn_initial_state", "dtype", "seed", "n_threads", "cell_options"});
   const auto field = [&](const char* key) -> py::object {
     return fields.contains(key) ? py::object(fields[key]) : py::object();
   };
@@ -224,6 +225,16 @@ RecurrentConfig to_recurrent_config(const py::dict& fields, const std::string& n
   if (const py::object value = field("num_layers")) config.num_layers = to_integer(value, "num_layers", 1);
   if (const py::object value = field("bidirectional")) config.bidirectional = to_bool(value, "bidirectional");
   if (const py::object value = field("dropout")) config.dropout = to_number(value, "dropout");
+  const auto number = [&](const char* key, double& to) {
+    if (const py::object value = field(key)) to = to_number(value, key);
+  };
+  number("variational_dropout", config.variational_dropout);
+  number("recurrent_dropout", config.recurrent_dropout);
+  number("zoneout_hidden", config.zoneout_hidden);
+  number("zoneout_cell", config.zoneout_cell);
+  if (const py::object value = field("learn_initial_state")) {
+    config.learn_initial_state = to_bool(value, "learn_initial_state");
+  }
   if (const py::object value = field("dtype")) config.dtype = to_dtype(value, "dtype");
   if (const py::object value = field("seed")) config.seed = to_seed(value, "seed");
   if (const py::object value = field("n_threads")) config.n_threads = to_threads(value, "n_threads");
@@ -239,6 +250,11 @@ py::dict recurrent_config_object(const RecurrentConfig& config) {
   result["num_layers"] = config.num_layers;
   result["bidirectional"] = config.bidirectional;
   result["dropout"] = config.dropout;
+  result["variational_dropout"] = config.variational_dropout;
+  result["recurrent_dropout"] = config.recurrent_dropout;
+  result["zoneout_hidden"] = config.zoneout_hidden;
+  result["zoneout_cell"] = config.zoneout_cell;
+  result["learn_initial_state"] = config.learn_initial_state;
   result["dtype"] = dtype_name(config.dtype);
   result["seed"] = config.seed;
   result["n_threads"] = threads_object(config.n_threads);

@@ -91,6 +91,11 @@ class Recurrent:
         dtype: DTypeLike = "float32",
         seed: int = 0,
         n_threads: int | None = None,
+        variational_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout_hidden: float = 0.0,
+        zoneout_cell: float = 0.0,
+        learn_initial_state: bool = False,
         **cell_options: bool | int | float | str,
     ) -> None:
         """input_size and hidden_size are required; cell options are those that cells() lists."""
@@ -112,6 +117,16 @@ class Recurrent:
     def seed(self) -> int: ...
     @property
     def n_threads(self) -> int | None: ...
+    @property
+    def variational_dropout(self) -> float: ...
+    @property
+    def recurrent_dropout(self) -> float: ...
+    @property
+    def zoneout_hidden(self) -> float: ...
+    @property
+    def zoneout_cell(self) -> float: ...
+    @property
+    def learn_initial_state(self) -> bool: ...
     @property
     def cell_options(self) -> dict[str, bool | int | float | str]: ...
     @property

@@ -1,40 +1,18 @@
-"""The recurrent layer: `_core.Recurrent` and its exchange of weights with PyTorch.
+"""The recurrent layer: `_core.Recurrent`, and its exchange of weights with PyTorch, Keras and ONNX (`interchange`).
 
-Shape letters: T time steps, N sequences, I input features, H hidden units, G gates, L layers, D directions.
-
-PyTorch's layers have the same rows in the same order as ours (LSTM: i, f, g, o), so weights move unchanged except for
-the bias: PyTorch adds two, `bias_ih` and `bias_hh`, where one says the same. Reading adds them; writing puts the bias
-into `bias_ih` and zeros into `bias_hh`.
+Shape letters: T time steps, N sequences, I input features, H hidden units, P width of h (H without projection),
+G gates, L layers, D directions.
 """
 
 from __future__ import annotations
 
-import importlib
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from . import _core
 
 __all__ = ["Recurrent"]
-
-Array = NDArray[Any]
-
-_SUPPORTED = "torch.nn.LSTM and torch.nn.RNN (nonlinearity 'tanh' or 'relu')"
-_NONLINEARITIES = ("tanh", "relu")
-# Field `mode` of PyTorch's modules → cell, nonlinearity.
-_MODES: dict[str, tuple[str, str | None]] = {
-    "LSTM": ("lstm", None),
-    "RNN_TANH": ("elman", "tanh"),
-    "RNN_RELU": ("elman", "relu"),
-}
-_CELL_OF_GATES = {4: "lstm", 1: "elman"}
-# Tensors of PyTorch whose sum is ours, by kind; the first receives ours in to_torch, the second zeros.
-_TORCH_KINDS = {"W": ("weight_ih",), "R": ("weight_hh",), "b": ("bias_ih", "bias_hh")}
-_KEY = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh)_l(\d+)(_reverse)?")
 
 
 class Recurrent(_core.Recurrent):
@@ -47,11 +25,21 @@ class Recurrent(_core.Recurrent):
     input_size, hidden_size : int
         I and H.
     num_layers : int, default 1
-        L; every layer but the first reads all D·H outputs of the one below.
+        L; every layer but the first reads all D·P outputs of the one below.
     bidirectional : bool, default False
         Whether a second set of weights reads each sequence from its end; outputs are concatenated (D = 2).
     dropout : float in [0, 1), default 0.0
         On the outputs of every layer but the last, in passes with ``training=True`` (Zaremba et al., 2014).
+    variational_dropout : float in [0, 1), default 0.0
+        On each layer's input and on h where it enters R, one mask a sequence for all its steps, with ``training=True``
+        (Gal & Ghahramani, 2016).
+    recurrent_dropout : float in [0, 1), default 0.0
+        On the candidate of each step, with ``training=True`` (Semeniuta, Severyn & Barth, 2016).
+    zoneout_hidden, zoneout_cell : float in [0, 1), default 0.0
+        Probability that a unit's h, or its other states, keep their value of the step before; outside training their
+        expectation (Krueger et al., 2017).
+    learn_initial_state : bool, default False
+        Adds parameters "h0_l0", … that sequences start from where no state is given.
     dtype : {"float32", "float64"}, default "float32"
         Of weights, inputs, outputs and states.
     seed : int, default 0
@@ -64,7 +52,8 @@ class Recurrent(_core.Recurrent):
     Attributes
     ----------
     parameters : dict of str to ndarray
-        Views of the live weights: "W_l0" (G·H, I), "R_l0" (G·H, H), "b_l0" (G·H,), then "W_l0_reverse", … and "W_l1", …
+        Views of the live weights: "W_l0" (G·H, I), "R_l0" (G·H, P), "b_l0" (G·H,), then what else the cell has
+        (docs/cells.md), "W_l0_reverse", … and "W_l1", …
     gates : tuple of str
         Order of the row blocks of W, R and b.
 
@@ -88,14 +77,16 @@ class Recurrent(_core.Recurrent):
         dtype: str | None = None,
         seed: int = 0,
         n_threads: int | None = None,
+        **regularisers: Any,
     ) -> Recurrent:
         """A layer with the weights of a PyTorch layer; PyTorch itself is not needed for a dict of NumPy arrays.
 
         Parameters
         ----------
-        module_or_state_dict : torch.nn.LSTM, torch.nn.RNN or mapping of str to tensor or ndarray
-            Sizes, layers and directions are read from the weights. ``bias=False`` becomes a bias of zeros, and
-            ``batch_first`` does not matter: it says how PyTorch reads its input, ours is always (N, T, I).
+        module_or_state_dict : torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN or mapping of str to tensor or ndarray
+            Sizes, layers, directions and projection are read from the weights, and so is the cell: four gates are an
+            LSTM, three a GRU, one an RNN. ``bias=False`` becomes a bias of zeros, and ``batch_first`` does not matter:
+            it says how PyTorch reads its input, ours is always (N, T, I).
         prefix : str, default ""
             Only entries of a mapping whose name starts with this are read, e.g. ``"encoder.lstm."``.
         nonlinearity : {"tanh", "relu"}, optional
@@ -106,213 +97,208 @@ class Recurrent(_core.Recurrent):
             Default: that of the weights. Needed for weights of any other type (float16, bfloat16).
         seed, n_threads
             As in the constructor; the seed is that of dropout only.
+        **regularisers
+            variational_dropout, recurrent_dropout, zoneout_hidden, zoneout_cell or learn_initial_state, for the
+            constructor.
 
         Raises
         ------
         TypeError
             When what came is neither a supported module nor a mapping.
         ValueError
-            For GRU weights and projections (`proj_size`), which this version does not have; for missing, unknown or
-            wrongly shaped entries; and for arguments that contradict the weights.
+            For missing, unknown or wrongly shaped entries, and for arguments that contradict the weights.
         """
-        source = module_or_state_dict
-        mode: str | None = None
-        if isinstance(source, Mapping):
-            named = {key[len(prefix) :]: value for key, value in source.items() if key.startswith(prefix)}
-            if not named:
-                raise ValueError(
-                    f"prefix: no entry of the state_dict starts with {prefix!r}; it has {_listing(source)}"
-                )
-        else:
-            mode = _mode_of(source)
-            if prefix:
-                raise ValueError(f"prefix={prefix!r} selects entries of a state_dict, but a module was given; omit it")
-            named = dict(source.state_dict())
-            if dropout is None:
-                dropout = float(source.dropout)
-        layers, bidirectional = _check_keys(named, with_prefix_hint=not prefix)
-        cell, input_size, hidden_size = _sizes(named)
-        if mode is not None:
-            nonlinearity = _agree(nonlinearity, mode)
-        arrays = {key: _to_numpy(value) for key, value in named.items()}
-        dtype = _dtype_of(arrays, named, dtype)
-        options: dict[str, str] = {}
-        if cell == "elman":
-            if nonlinearity not in _NONLINEARITIES:
-                raise ValueError(
-                    f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}; "
-                    "the weights of an nn.RNN do not say which one it uses"
-                )
-            options["nonlinearity"] = nonlinearity
-        elif nonlinearity is not None and mode is None:
-            raise ValueError(
-                f"nonlinearity={nonlinearity!r} applies to nn.RNN, but these are weights of an LSTM; omit it"
-            )
-        layer = cls(
-            cell,
-            input_size=input_size,
-            hidden_size=hidden_size,
-            num_layers=layers,
-            bidirectional=bidirectional,
-            dropout=0.0 if dropout is None else dropout,
+        from .interchange import torch
+
+        return torch.read(
+            cls,
+            module_or_state_dict,
+            prefix=prefix,
+            nonlinearity=nonlinearity,
+            dropout=dropout,
             dtype=dtype,
             seed=seed,
             n_threads=n_threads,
-            **options,
+            regularisers=regularisers,
         )
-        for name, weight in layer.parameters.items():
-            kind, suffix = name.split("_", 1)
-            total = np.zeros(weight.shape)
-            for torch_kind in _TORCH_KINDS[kind]:
-                value = arrays.get(f"{torch_kind}_{suffix}", total)  # absent: bias=False
-                if value.shape != weight.shape:
-                    raise ValueError(f"{torch_kind}_{suffix}: expected shape {weight.shape}, got {value.shape}")
-                total = total + value
-            weight[...] = total
-        return layer
 
     def to_torch(self) -> Any:
-        """A torch.nn.LSTM or torch.nn.RNN with these weights and ``batch_first=True``.
+        """A torch.nn.LSTM, torch.nn.GRU or torch.nn.RNN with these weights and ``batch_first=True``.
 
-        Our bias goes into ``bias_ih``, zeros into ``bias_hh``. Dropout is kept. Later changes on one side do not
-        reach the other.
+        PyTorch has two biases for each gate. A GRU's are ours, `b` and `bR`; elsewhere our bias goes into ``bias_ih``,
+        zeros into ``bias_hh``. Dropout is kept. Later changes on one side do not reach the other.
 
         Raises
         ------
         ImportError
             Without PyTorch.
         ValueError
-            For a cell or an option that PyTorch does not have.
+            For a cell, an option or a regulariser that PyTorch does not have.
         """
-        try:
-            torch: Any = importlib.import_module("torch")
-        except ImportError as error:
-            raise ImportError("to_torch() needs PyTorch; install it, e.g. with 'pip install torch'") from error
-        options = dict(self.cell_options)
-        extra: dict[str, Any] = {}
-        if self.cell == "elman":
-            extra["nonlinearity"] = options.pop("nonlinearity", "tanh")
-        if self.cell not in ("lstm", "elman") or options:
-            described = f"cell {self.cell!r}" + (f" with {options}" if options else "")
-            raise ValueError(f"to_torch: PyTorch has no layer for {described}; it has lstm and elman")
-        # PyTorch warns about dropout on a single layer, where it does nothing.
-        module = (torch.nn.LSTM if self.cell == "lstm" else torch.nn.RNN)(
-            self.input_size,
-            self.hidden_size,
-            self.num_layers,
-            batch_first=True,
-            bidirectional=self.bidirectional,
-            dropout=self.dropout if self.num_layers > 1 else 0.0,
-            dtype=getattr(torch, self.dtype.name),
-            **extra,
+        from .interchange import torch
+
+        return torch.write(self)
+
+    @classmethod
+    def from_keras(
+        cls,
+        layer_or_config: Any,
+        weights: Sequence[Any] | None = None,
+        *,
+        dropout: float = 0.0,
+        dtype: str | None = None,
+        seed: int = 0,
+        n_threads: int | None = None,
+        **regularisers: Any,
+    ) -> Recurrent:
+        """A layer with the weights of Keras layers; Keras itself is not needed for configs and arrays.
+
+        Parameters
+        ----------
+        layer_or_config : Keras layer, dict, or list of either
+            LSTM, GRU (reset_after True or False), SimpleRNN (tanh or relu), or Bidirectional (merge_mode "concat")
+            around one of them; a list is a stack from bottom to top, all alike. A layer is anything that has
+            ``get_config()`` and ``get_weights()``, of any Keras version or backend; a dict is what ``get_config()`` or
+            ``keras.layers.serialize()`` returned.
+        weights : list of ndarray, optional
+            What ``get_weights()`` returned; for a list of layers, a list of such lists. Needed with configs.
+        dropout : float, default 0.0
+            Between the layers of a stack; in Keras that is a layer of its own.
+        dtype, seed, n_threads
+            As in `from_torch`.
+        **regularisers
+            As in `from_torch`. Keras' ``dropout`` (on the input) and ``recurrent_dropout`` (on h) keep one mask for
+            all steps: where all layers have one rate for both, it becomes ``variational_dropout``, unless that is
+            given here.
+
+        Raises
+        ------
+        TypeError
+            When what came is not one of the layers above.
+        ValueError
+            For activations other than tanh and sigmoid (relu in SimpleRNN), ``go_backwards``, ``stateful``, other merge
+            modes, rates of dropout that differ, layers of a stack that differ, inner layers without return_sequences,
+            and weights that are missing or wrongly shaped.
+
+        Notes
+        -----
+        Outputs of all steps come back whether ``return_sequences`` is set or not, and past the length of a sequence
+        they are zero, where Keras repeats the last. Regularizers, constraints and initializers are not taken over.
+        """
+        from .interchange import keras
+
+        return keras.read(
+            cls,
+            layer_or_config,
+            weights,
+            dropout=dropout,
+            dtype=dtype,
+            seed=seed,
+            n_threads=n_threads,
+            regularisers=regularisers,
         )
-        with torch.no_grad():
-            for name, weight in self.parameters.items():
-                kind, suffix = name.split("_", 1)
-                first, *others = _TORCH_KINDS[kind]
-                getattr(module, f"{first}_{suffix}").copy_(torch.from_numpy(np.array(weight)))
-                for other in others:
-                    getattr(module, f"{other}_{suffix}").zero_()
-        return module
 
+    @classmethod
+    def from_onnx(
+        cls,
+        model: Any,
+        node: str | Sequence[str] | None = None,
+        *,
+        weights: Mapping[str, Any] | None = None,
+        dropout: float = 0.0,
+        dtype: str | None = None,
+        seed: int = 0,
+        n_threads: int | None = None,
+        **regularisers: Any,
+    ) -> Recurrent:
+        """A layer with the weights of nodes LSTM, GRU or RNN of an ONNX model. Needs the onnx package.
 
-def _listing(names: Mapping[str, Any], limit: int = 8) -> str:
-    """The first names, for error messages."""
-    shown = [repr(name) for name in list(names)[:limit]]
-    return ", ".join(shown) + (f" and {len(names) - limit} more" if len(names) > limit else "") if shown else "none"
+        Parameters
+        ----------
+        model : path, bytes or onnx.ModelProto
+            Weights in external files need a path.
+        node : str or list of str, optional
+            Names of the nodes to read, or of one of their outputs; default: all in the graph. Several nodes have to be
+            one chain, each reading output Y of the one before through nothing but Transpose, Reshape, Squeeze,
+            Unsqueeze and Identity, and become one stack.
+        weights : dict of str to ndarray, optional
+            Values of graph inputs, by name, where the model's weights are such.
+        dropout, dtype, seed, n_threads, **regularisers
+            As in `from_keras`.
 
+        Raises
+        ------
+        ImportError
+            Without the onnx package.
+        TypeError
+            When `model` is none of the above.
+        ValueError
+            For bytes that are no ONNX model, nodes that are not one chain of like layers, direction "reverse", clip,
+            activations that the cells do not have, weights that are not constant, and tensors of wrong shape.
+        OSError
+            When the file cannot be read.
 
-def _mode_of(module: Any) -> str:
-    """`mode` of a PyTorch recurrent module that can be read; anything else is an error saying what to pass."""
-    kind = f"{type(module).__module__}.{type(module).__qualname__}"
-    if not callable(getattr(module, "state_dict", None)):
-        raise TypeError(f"module_or_state_dict: expected {_SUPPORTED} or a state_dict of one, got {kind}")
-    mode = getattr(module, "mode", None)
-    if mode == "GRU":
-        raise ValueError("module_or_state_dict: gru is not available in this version; " + f"available: {_SUPPORTED}")
-    if mode not in _MODES:
-        raise TypeError(
-            f"module_or_state_dict: expected {_SUPPORTED}, got {kind}; "
-            "pass the recurrent layer itself, or a state_dict with prefix="
+        Notes
+        -----
+        An LSTM with input P becomes "peephole", with input_forget=1 variant "CIFG", with an identity (Affine, alpha 1,
+        beta 0) in place of a tanh variant "NIAF" or "NOAF"; a GRU with linear_before_reset=0 is
+        ``reset_after=False``. What the model is given when it runs is given to `forward` instead: X and initial states
+        (N, …) first whatever the layout says, sequence_lens as `lengths`. A constant initial state other than zero
+        becomes parameters (``learn_initial_state``).
+        """
+        from .interchange import onnx_import
+
+        return onnx_import.read(
+            cls,
+            model,
+            node,
+            weights,
+            dropout=dropout,
+            dtype=dtype,
+            seed=seed,
+            n_threads=n_threads,
+            regularisers=regularisers,
         )
-    return str(mode)
 
+    def to_onnx(
+        self,
+        path: str | PathLike[str] | None = None,
+        *,
+        lengths: bool = False,
+        initial_state: bool = False,
+        opset: int = 14,
+    ) -> Any:
+        """An onnx.ModelProto with one node LSTM, GRU or RNN a layer, checked by onnx.checker. Needs the onnx package.
 
-def _agree(nonlinearity: str | None, mode: str) -> str | None:
-    """The nonlinearity of a module, refusing one that was given and differs."""
-    own = _MODES[mode][1]
-    if nonlinearity is not None and nonlinearity != own:
-        described = "an LSTM" if own is None else f"an nn.RNN with {own!r}"
-        raise ValueError(f"nonlinearity={nonlinearity!r} contradicts the module, which is {described}; omit it")
-    return own
+        Inputs are x (N, T, I), with `lengths` also lengths (N,) of int32, and with `initial_state` also h_0 and, for an
+        LSTM, c_0 (L·D, N, H); outputs are y (N, T, D·H), h_n and c_n (L·D, N, H). N and T are free.
 
+        Parameters
+        ----------
+        path : path, optional
+            Where to write the model to as well.
+        lengths, initial_state : bool, default False
+            Whether the model takes them. ONNX has no optional inputs of a model.
+        opset : int, default 14
+            Version of ONNX's operators, 14 or newer.
 
-def _check_keys(named: Mapping[str, Any], with_prefix_hint: bool) -> tuple[int, bool]:
-    """Number of layers and whether bidirectional; every entry must be there and nothing else."""
-    if any(key.startswith("weight_hr_") for key in named):
-        raise ValueError("proj_size: LSTM with projection is not available in this version; got entries 'weight_hr_l…'")
-    unknown = [key for key in named if _KEY.fullmatch(key) is None]
-    if unknown:
-        hint = "; name the part to read with prefix=" if with_prefix_hint else ""
-        raise ValueError(
-            f"module_or_state_dict: entries {_listing(dict.fromkeys(unknown))} are not of {_SUPPORTED}{hint}"
-        )
-    for key, value in named.items():
-        if not (hasattr(value, "shape") and hasattr(value, "dtype")):
-            raise TypeError(f"{key}: expected a tensor or an ndarray, got {type(value).__qualname__}")
-    matches = [match for key in named if (match := _KEY.fullmatch(key))]
-    if not matches:
-        raise ValueError(f"module_or_state_dict: no weights in it; expected those of {_SUPPORTED}")
-    layers = 1 + max(int(match[2]) for match in matches)
-    bidirectional = any(match[3] for match in matches)
-    biased = any(match[1].startswith("bias") for match in matches)
-    kinds = ["weight_ih", "weight_hh"] + (["bias_ih", "bias_hh"] if biased else [])
-    suffixes = ["", "_reverse"] if bidirectional else [""]
-    for layer in range(layers):  # stops at the first hole, so a huge layer number in a key costs nothing
-        for suffix in suffixes:
-            for kind in kinds:
-                if f"{kind}_l{layer}{suffix}" not in named:
-                    raise ValueError(f"module_or_state_dict: entry '{kind}_l{layer}{suffix}' is missing")
-    if len(named) != layers * len(suffixes) * len(kinds):
-        raise ValueError(f"module_or_state_dict: a layer number is written twice in {_listing(named)}")
-    return layers, bidirectional
+        Returns
+        -------
+        onnx.ModelProto
 
+        Raises
+        ------
+        ImportError
+            Without the onnx package.
+        ValueError
+            For a cell, an option or a regulariser that ONNX does not have, and for weights above 2 GiB.
 
-def _sizes(named: Mapping[str, Any]) -> tuple[str, int, int]:
-    """Cell, I and H from the shapes of the first layer's weights."""
-    shapes = {key: tuple(int(extent) for extent in named[key].shape) for key in ("weight_ih_l0", "weight_hh_l0")}
-    for key, shape in shapes.items():
-        if len(shape) != 2 or 0 in shape:
-            raise ValueError(f"{key}: expected a matrix, got shape {shape}")
-    rows, hidden = shapes["weight_hh_l0"]
-    gates, rest = divmod(rows, hidden)
-    if gates == 3 and rest == 0:
-        raise ValueError("weight_hh_l0: 3·H rows are a GRU's; gru is not available in this version")
-    if rest or gates not in _CELL_OF_GATES:
-        raise ValueError(
-            f"weight_hh_l0: expected (4·H, H) for an LSTM or (H, H) for an nn.RNN, got shape {shapes['weight_hh_l0']}"
-        )
-    return _CELL_OF_GATES[gates], shapes["weight_ih_l0"][1], hidden
+        Notes
+        -----
+        A gate that a variant lacks ("NIG", "NFG", "NOG") is written with weights of 0 and a bias that keeps it at 1, so
+        `from_onnx` returns variant "vanilla"; "indrnn" is written as an RNN with a diagonal R. Dropout of all kinds,
+        which does nothing in inference, is left out. onnxruntime runs these ops in float32 only.
+        """
+        from .interchange import onnx_export
 
-
-def _to_numpy(value: Any) -> Array:
-    """An array from an ndarray or a tensor on any device; types NumPy lacks come as float32."""
-    if isinstance(value, np.ndarray):
-        return value
-    tensor = value.detach().cpu()
-    return np.asarray((tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy())
-
-
-def _dtype_of(arrays: Mapping[str, Array], named: Mapping[str, Any], dtype: str | None) -> str:
-    """The element type asked for, else that of the weights, which must then be one that we compute in."""
-    for key, array in arrays.items():
-        if array.dtype.kind != "f":
-            raise ValueError(f"{key}: expected floating-point weights, got {named[key].dtype}")
-    if dtype is not None:
-        return dtype  # the constructor checks it
-    found = sorted({str(value.dtype).removeprefix("torch.") for value in named.values()})
-    if len(found) != 1 or found[0] not in ("float32", "float64"):
-        raise ValueError(
-            f"dtype: the weights are {' and '.join(found)}; pass dtype='float32' or dtype='float64' to convert them"
-        )
-    return found[0]
+        return onnx_export.write(self, path, lengths=lengths, initial_state=initial_state, opset=opset)

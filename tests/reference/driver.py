@@ -1,9 +1,17 @@
 """Layers, directions, time, lengths and states around the cells, forward and backward.
 
-Shape letters: T time steps, N sequences, I input features, H hidden units, G gates, L layers, D directions.
+Shape letters: T time steps, N sequences, I input features, H hidden units, P outputs of a direction (H, or fewer with a
+projection), L layers, D directions.
 
 Sequences of one length are run together without any padding, one length after the other. That makes the meaning of a
 ragged batch plain: a sequence behaves as if it were alone, and nothing exists past its end.
+
+A cell is a module with
+    gates(options)                        names of the row blocks of W
+    states(options, sizes)                width of each state by name, the first being "h"
+    tensors(options, sizes)               shape of each parameter by kind, in the order of the library
+    forward(p, x, previous, options)      one step of all sequences: the new state, and what backward needs
+    backward(p, d, saved, options)        ∂loss/∂x, ∂loss/∂(previous state), gradients by kind
 """
 
 from __future__ import annotations
@@ -14,11 +22,20 @@ from types import ModuleType
 
 import numpy as np
 
-from . import elman, lstm
+from . import elman, gru, indrnn, lstm, lstm1997, min_gru, min_lstm, peephole, slstm
+from .products import Arrays, Sizes
 
-CELLS: dict[str, ModuleType] = {"lstm": lstm, "elman": elman}
-
-Arrays = dict[str, np.ndarray]
+CELLS: dict[str, ModuleType] = {
+    "lstm": lstm,
+    "peephole": peephole,
+    "lstm1997": lstm1997,
+    "gru": gru,
+    "slstm": slstm,
+    "min_lstm": min_lstm,
+    "min_gru": min_gru,
+    "elman": elman,
+    "indrnn": indrnn,
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +48,7 @@ class Stack:
     num_layers: int = 1
     bidirectional: bool = False
     options: dict = field(default_factory=dict)
+    learn_initial_state: bool = False
 
     @property
     def module(self) -> ModuleType:
@@ -40,20 +58,47 @@ class Stack:
     def directions(self) -> int:
         return 2 if self.bidirectional else 1
 
+    @property
+    def output_size(self) -> int:
+        """P: width of h."""
+        return self.options.get("proj_size", 0) or self.hidden_size
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        return self.module.gates(self.options)
+
     def runs(self) -> Iterator[tuple[int, int, str]]:
         """(layer, direction, suffix of the parameter names), in the order of the first axis of a state."""
         for layer in range(self.num_layers):
             for direction in range(self.directions):
                 yield layer, direction, f"_l{layer}" + ("_reverse" if direction else "")
 
+    def sizes(self, layer: int) -> Sizes:
+        width = self.input_size if layer == 0 else self.directions * self.output_size
+        return Sizes(width, self.hidden_size, self.output_size)
+
+    def states(self) -> dict[str, int]:
+        """Name and width of every state."""
+        return self.module.states(self.options, self.sizes(0))
+
+    def state_shapes(self, N: int) -> dict[str, tuple[int, int, int]]:
+        """Name and shape (L·D, N, width) of every state of N sequences."""
+        return {name: (self.num_layers * self.directions, N, width) for name, width in self.states().items()}
+
+    def tensors(self, layer: int) -> dict[str, tuple[int, ...]]:
+        """Kind and shape of every parameter of one direction of a layer."""
+        shapes = dict(self.module.tensors(self.options, self.sizes(layer)))
+        if self.learn_initial_state:
+            shapes |= {f"{name}0": (width,) for name, width in self.states().items()}
+        return shapes
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter."""
-        rows, H = len(self.module.GATES) * self.hidden_size, self.hidden_size
-        shapes: dict[str, tuple[int, ...]] = {}
-        for layer, _, suffix in self.runs():
-            width = self.input_size if layer == 0 else self.directions * H
-            shapes |= {f"W{suffix}": (rows, width), f"R{suffix}": (rows, H), f"b{suffix}": (rows,)}
-        return shapes
+        return {kind + suffix: shape for layer, _, suffix in self.runs() for kind, shape in self.tensors(layer).items()}
+
+    def of_run(self, parameters: Arrays, layer: int, suffix: str) -> Arrays:
+        """The parameters of one direction of a layer, by kind."""
+        return {kind: parameters[kind + suffix] for kind in self.tensors(layer)}
 
 
 @dataclass
@@ -62,8 +107,6 @@ class Group:
 
     rows: np.ndarray
     length: int
-    inputs: list[np.ndarray] = field(default_factory=list)  # of each layer: (n, T, width)
-    hidden: dict[str, np.ndarray] = field(default_factory=dict)  # by suffix: h₋ of each step in order of running
     saved: dict[str, list] = field(default_factory=dict)  # by suffix: what the cell saved, in order of running
 
 
@@ -72,11 +115,21 @@ class Tape:
     stack: Stack
     parameters: Arrays
     shape: tuple[int, int, int]
+    state_given: bool
     groups: list[Group]
 
 
 def _order(length: int, direction: int) -> range:
     return range(length - 1, -1, -1) if direction else range(length)
+
+
+def _initial(stack: Stack, p: Arrays, state: Arrays | None, run: int, rows: np.ndarray) -> Arrays:
+    """State before the first step: what was given, else what is learnt, else zeros."""
+    if state is not None:
+        return {name: np.asarray(state[name], dtype=np.float64)[run, rows] for name in stack.states()}
+    if stack.learn_initial_state:
+        return {name: np.tile(p[f"{name}0"], (len(rows), 1)) for name in stack.states()}
+    return {name: np.zeros((len(rows), width)) for name, width in stack.states().items()}
 
 
 def forward(
@@ -86,14 +139,14 @@ def forward(
     lengths: np.ndarray | None = None,
     state: Arrays | None = None,
 ) -> tuple[np.ndarray, Arrays, Tape]:
-    """Outputs (N, T, D·H), final states (L·D, N, H) and the tape; x (N, T, I), what lies past a length is not read."""
+    """Outputs (N, T, D·P), final states (L·D, N, width) and the tape; x (N, T, I), not read past a length."""
     x = np.asarray(x, dtype=np.float64)
     parameters = {name: np.array(value, dtype=np.float64) for name, value in parameters.items()}
     N, T, _ = x.shape
-    H, D = stack.hidden_size, stack.directions
+    P, D = stack.output_size, stack.directions
     lengths = np.full(N, T) if lengths is None else np.asarray(lengths)
-    y = np.zeros((N, T, D * H))
-    final = {name: np.zeros((stack.num_layers * D, N, H)) for name in stack.module.STATES}
+    y = np.zeros((N, T, D * P))
+    final = {name: np.zeros(shape) for name, shape in stack.state_shapes(N).items()}
     groups = []
     for length in np.unique(lengths):
         group = Group(np.flatnonzero(lengths == length), int(length))
@@ -101,60 +154,55 @@ def forward(
         above = below
         for layer, direction, suffix in stack.runs():
             if direction == 0:
-                below, above = above, np.zeros((len(group.rows), length, D * H))
-                group.inputs.append(below)
+                below, above = above, np.zeros((len(group.rows), length, D * P))
             run = layer * D + direction
-            now = {
-                name: np.zeros((len(group.rows), H)) if state is None else state[name][run][group.rows].astype(float)
-                for name in stack.module.STATES
-            }
-            W, R, b = (parameters[kind + suffix] for kind in "WRb")
-            hidden, saved = [], []
+            p = stack.of_run(parameters, layer, suffix)
+            now = _initial(stack, p, state, run, group.rows)
+            saved = group.saved[suffix] = []
             for t in _order(length, direction):
-                hidden.append(now["h"])
-                now, kept = stack.module.forward(below[:, t] @ W.T + now["h"] @ R.T + b, now, stack.options)
+                now, kept = stack.module.forward(p, below[:, t], now, stack.options)
                 saved.append(kept)
-                above[:, t, direction * H : (direction + 1) * H] = now["h"]
-            group.hidden[suffix], group.saved[suffix] = np.stack(hidden), saved
-            for name, value in now.items():
-                final[name][run, group.rows] = value
+                above[:, t, direction * P : (direction + 1) * P] = now["h"]
+            for name in final:
+                final[name][run, group.rows] = now[name]
         y[group.rows, :length] = above
         groups.append(group)
-    return y, final, Tape(stack, parameters, x.shape, groups)
+    return y, final, Tape(stack, parameters, x.shape, state is not None, groups)
 
 
 def backward(tape: Tape, dy: np.ndarray, dstate: Arrays | None = None) -> tuple[np.ndarray, Arrays, Arrays]:
-    """∂loss/∂x (N, T, I), ∂loss/∂(initial state) and ∂loss/∂parameters for ∂loss/∂y and ∂loss/∂(final state)."""
+    """∂loss/∂x (N, T, I), ∂loss/∂(initial state) and ∂loss/∂parameters for ∂loss/∂y and ∂loss/∂(final state).
+
+    A learnt initial state gets the sum over sequences of the gradient of the initial state, where it served as such.
+    """
     stack, parameters = tape.stack, tape.parameters
-    N = tape.shape[0]
-    H, D = stack.hidden_size, stack.directions
+    P, D = stack.output_size, stack.directions
     dx = np.zeros(tape.shape)
-    d_initial = {name: np.zeros((stack.num_layers * D, N, H)) for name in stack.module.STATES}
+    d_initial = {name: np.zeros(shape) for name, shape in stack.state_shapes(tape.shape[0]).items()}
     gradient = {name: np.zeros(shape) for name, shape in stack.shapes().items()}
     for group in tape.groups:
-        d_above = np.asarray(dy, dtype=np.float64)[group.rows, : group.length]
-        d_below = np.zeros_like(group.inputs[-1])
-        for layer, direction, suffix in reversed(list(stack.runs())):
-            run = layer * D + direction
-            d_now = {
-                name: np.zeros((len(group.rows), H)) if dstate is None else dstate[name][run][group.rows].astype(float)
-                for name in stack.module.STATES
-            }
-            W, R = parameters["W" + suffix], parameters["R" + suffix]
-            steps = list(enumerate(_order(group.length, direction)))
-            for index, t in reversed(steps):
-                d_now["h"] = d_now["h"] + d_above[:, t, direction * H : (direction + 1) * H]
-                da, d_now = stack.module.backward(d_now, group.saved[suffix][index], stack.options)
-                d_now["h"] = d_now["h"] + da @ R
-                d_below[:, t] += da @ W
-                gradient["W" + suffix] += da.T @ group.inputs[layer][:, t]
-                gradient["R" + suffix] += da.T @ group.hidden[suffix][index]
-                gradient["b" + suffix] += da.sum(axis=0)
-            for name, value in d_now.items():
-                d_initial[name][run, group.rows] = value
-            if direction == 0:
-                if layer == 0:
-                    dx[group.rows, : group.length] = d_below
-                else:
-                    d_above, d_below = d_below, np.zeros_like(group.inputs[layer - 1])
+        n, length = len(group.rows), group.length
+        d_above = np.asarray(dy, dtype=np.float64)[group.rows, :length]
+        for layer in reversed(range(stack.num_layers)):
+            d_below = np.zeros((n, length, stack.sizes(layer).I))
+            for run_layer, direction, suffix in stack.runs():
+                if run_layer != layer:
+                    continue
+                run = layer * D + direction
+                p = stack.of_run(parameters, layer, suffix)
+                d_now = {name: np.zeros((n, width)) for name, width in stack.states().items()}
+                if dstate is not None:
+                    d_now = {name: np.asarray(dstate[name], dtype=np.float64)[run, group.rows] for name in d_now}
+                for t, saved in reversed(list(zip(_order(length, direction), group.saved[suffix], strict=True))):
+                    d_now["h"] = d_now["h"] + d_above[:, t, direction * P : (direction + 1) * P]
+                    d_x, d_now, of_step = stack.module.backward(p, d_now, saved, stack.options)
+                    d_below[:, t] += d_x
+                    for kind, value in of_step.items():
+                        gradient[kind + suffix] += value
+                for name in d_initial:
+                    d_initial[name][run, group.rows] = d_now[name]
+                    if stack.learn_initial_state and not tape.state_given:
+                        gradient[f"{name}0{suffix}"] += d_now[name].sum(axis=0)
+            d_above = d_below
+        dx[group.rows, :length] = d_above
     return dx, d_initial, gradient

@@ -1,23 +1,40 @@
-"""Simple recurrent network (Elman, 1990): h = φ(a), a = W x + R h₋ + b, φ tanh or rectified linear."""
+"""Simple recurrent network (Elman, 1990): h = φ(a), a = W x + R h₋ + b, φ tanh or rectified linear.
+
+With layer_norm (Ba, Kiros & Hinton, 2016): a = ln_x ⊙ norm(W x) + ln_r ⊙ norm(R h₋) + b.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-GATES = ("a",)
-STATES = ("h",)
-
-State = dict[str, np.ndarray]
+from .products import Arrays, Sizes, preactivation, preactivation_backward
 
 
-def forward(a: np.ndarray, previous: State, options: dict) -> tuple[State, tuple]:
-    """a: (N, H) pre-activations. Returns the new state and what backward needs."""
+def gates(options: dict) -> tuple[str, ...]:
+    return ("a",)
+
+
+def states(options: dict, s: Sizes) -> dict[str, int]:
+    return {"h": s.H}
+
+
+def tensors(options: dict, s: Sizes) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {"W": (s.H, s.I), "R": (s.H, s.H), "b": (s.H,)}
+    if options.get("layer_norm", False):
+        shapes |= {"ln_x": (s.H,), "ln_r": (s.H,)}
+    return shapes
+
+
+def forward(p: Arrays, x: np.ndarray, previous: Arrays, options: dict) -> tuple[Arrays, tuple]:
+    """One step: x (N, I). Returns the new state and what backward needs."""
+    a, kept = preactivation(p, x, previous["h"])
     h = np.maximum(a, 0.0) if options.get("nonlinearity", "tanh") == "relu" else np.tanh(a)
-    return {"h": h}, (h,)
+    return {"h": h}, (h, kept)
 
 
-def backward(d: State, saved: tuple, options: dict) -> tuple[np.ndarray, State]:
-    """d: ∂loss/∂h. Returns ∂loss/∂a and the part of ∂loss/∂h₋ that does not go through a (none)."""
-    (h,) = saved
-    slope = (h > 0).astype(h.dtype) if options.get("nonlinearity", "tanh") == "relu" else 1.0 - h**2
-    return d["h"] * slope, {"h": np.zeros_like(h)}
+def backward(p: Arrays, d: Arrays, saved: tuple, options: dict) -> tuple[np.ndarray, Arrays, Arrays]:
+    """d: ∂loss/∂h. Returns ∂loss/∂x, ∂loss/∂h₋ and the gradients of the parameters."""
+    h, kept = saved
+    slope = h > 0 if options.get("nonlinearity", "tanh") == "relu" else 1.0 - h**2
+    d_x, d_h, gradient = preactivation_backward(p, d["h"] * slope, kept)
+    return d_x, {"h": d_h}, gradient

@@ -57,6 +57,9 @@ class LSTMCORE_API Model {
   const std::vector<std::string>& gates() const noexcept;
   const std::vector<std::string>& states() const noexcept;
 
+  /// The tensors that a model of this architecture has, without making it. Throws as the constructor does.
+  static std::vector<TensorInfo> tensors_of(const ModelConfig& config);
+
   /// Recurrent tensors, then "head_W" [K, D·H] and "head_b" [K].
   const std::vector<TensorInfo>& tensors() const noexcept;
   std::int64_t parameter_count() const noexcept;

@@ -19,6 +19,18 @@ struct RecurrentConfig {
   std::int64_t num_layers = 1;   ///< L ≥ 1
   bool bidirectional = false;    ///< D = 2; outputs of both directions concatenated
   double dropout = 0.0;          ///< on the outputs of every layer but the last, in [0, 1); training only
+
+  /// One mask a sequence for all its steps, on each layer's input and on h where it enters R, in [0, 1); training only
+  /// (Gal & Ghahramani 2016).
+  double variational_dropout = 0.0;
+  /// On the candidate (g, n or z) of each step, in [0, 1); training only (Semeniuta, Severyn & Barth 2016).
+  double recurrent_dropout = 0.0;
+  /// Probability that a unit's h, or its other states together, keep their value of the step before, in [0, 1); the
+  /// expectation outside training (Krueger et al. 2017).
+  double zoneout_hidden = 0.0, zoneout_cell = 0.0;
+  /// The state that sequences start from where none is given is a parameter ("h0_l0", …) and not zero.
+  bool learn_initial_state = false;
+
   Dtype dtype = Dtype::float32;
   std::uint64_t seed = 0;  ///< of the initial weights and of dropout
   int n_threads = 0;       ///< upper bound; 0: OMP_NUM_THREADS, else all cores
@@ -56,29 +68,32 @@ class LSTMCORE_API Recurrent {
   std::int64_t directions() const noexcept { return config().bidirectional ? 2 : 1; }
   const std::vector<std::string>& gates() const noexcept;   ///< row order of W, R and b
   const std::vector<std::string>& states() const noexcept;  ///< e.g. {"h", "c"}
+  std::int64_t state_width(std::size_t index) const noexcept;  ///< H, as a rule; of "h" the projection's, if there is one
+  std::int64_t output_width() const noexcept;                  ///< D·(width of "h")
 
-  /// The tensors inside parameters(): "W_l0" [G·H, I], "R_l0" [G·H, H], "b_l0" [G·H], then "…_l0_reverse", "W_l1", …
+  /// The tensors inside parameters(): "W_l0" [G·H, I], "R_l0" [G·H, H], "b_l0" [G·H], then what else the cell has
+  /// (docs/cells.md), then "…_l0_reverse", "W_l1", …
   const std::vector<TensorInfo>& tensors() const noexcept;
   std::int64_t parameter_count() const noexcept;
   void* parameters() noexcept;
   const void* parameters() const noexcept;
 
   /// Runs N sequences.
-  /// initial: one pointer per state, each [L·D, N, H]; nullptr: zeros. final_state: the same shapes, or nullptr.
-  /// y[n]: lengths[n] × (D·H) elements are written; nullptr: outputs are not wanted.
+  /// initial: one pointer per state, each [L·D, N, state_width]; nullptr: zeros, or the learned state. final_state: the
+  /// same shapes, or nullptr. y[n]: lengths[n] × output_width() elements are written; nullptr: outputs are not wanted.
   /// tape: records for backward and applies dropout; nullptr: inference.
   void forward(const Sequences& x, const void* const* initial, void* const* y, void* const* final_state,
                Tape* tape = nullptr) const;
 
   /// Gradients of a scalar loss after forward(…, &tape); weights must not have changed in between.
-  /// dy[n]: lengths[n] × (D·H), or dy == nullptr for zeros. d_final: gradient of the final states, or nullptr.
+  /// dy[n]: lengths[n] × output_width(), or dy == nullptr for zeros. d_final: gradient of the final states, or nullptr.
   /// dx[n]: written, or dx == nullptr. d_initial: written, or nullptr. gradient: parameter_count() elements,
   /// overwritten.
   void backward(Tape& tape, const void* const* dy, const void* const* d_final, void* const* dx, void* const* d_initial,
                 void* gradient) const;
 
   /// One step of N sequences; states are updated in place. Needs D = 1.
-  /// x: [N, I], y: [N, H] (output of the last layer). Equals forward() over the same steps to the last bit.
+  /// x: [N, I], y: [N, output_width()] (output of the last layer). Equals forward() over the same steps to the last bit.
   void step(const void* x, std::int64_t count, void* const* state, void* y) const;
 
  private:
@@ -86,13 +101,20 @@ class LSTMCORE_API Recurrent {
   std::unique_ptr<engine::RecurrentEngine> impl_;
 };
 
-/// One cell of the registry.
+/// One option of a cell.
+struct OptionInfo {
+  Option initial;               ///< its default
+  std::vector<Option> allowed;  ///< the default first; empty: any integer from `lowest`
+  std::int64_t lowest = 0;
+};
+
+/// One cell of the registry. Options may take gates away or add states: `Recurrent::gates()` tells those of a layer.
 struct CellInfo {
   std::string name;
   std::vector<std::string> gates;
   std::vector<std::string> states;
-  std::map<std::string, std::vector<std::string>> options;  ///< option → allowed values, the default first
-  std::string source;                                       ///< author and year
+  std::map<std::string, OptionInfo> options;
+  std::string source;  ///< author and year
 };
 
 /// Every cell, in registry order.

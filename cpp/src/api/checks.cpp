@@ -48,6 +48,60 @@ void check_threads(int n) {
   if (n < 0) fail("n_threads: expected 0 (all cores) or more, got " + std::to_string(n));
 }
 
+void check_option(const std::string& cell, const std::string& name, const OptionInfo& info, const Option& value) {
+  const std::string where = "cell_options: " + name + " of cell '" + cell + "': expected ";
+  if (!info.allowed.empty()) {
+    if (std::find(info.allowed.begin(), info.allowed.end(), value) != info.allowed.end()) return;
+    std::vector<std::string> texts;
+    for (const Option& allowed : info.allowed) {
+      const auto* text = std::get_if<std::string>(&allowed);
+      texts.push_back(text != nullptr ? *text : text_of(allowed));
+    }
+    fail(where + "one of " + join(texts) + ", got " + text_of(value));
+  }
+  const auto* number = std::get_if<std::int64_t>(&value);
+  if (number == nullptr || *number < info.lowest) {
+    fail(where + "an integer of at least " + std::to_string(info.lowest) + ", got " + text_of(value));
+  }
+}
+
+/// Options that are right by themselves and not together, or not for this hidden_size.
+void check_together(const RecurrentConfig& config, const CellInfo& cell) {
+  const auto value = [&](const char* name) -> const Option* {
+    const auto option = cell.options.find(name);
+    if (option == cell.options.end()) return nullptr;
+    const auto given = config.cell_options.find(name);
+    return given != config.cell_options.end() ? &given->second : &option->second.initial;
+  };
+  const auto number = [&](const char* name) {
+    const Option* found = value(name);
+    return found == nullptr ? std::int64_t{0} : std::get<std::int64_t>(*found);
+  };
+  for (const char* name : {"heads", "block_size"}) {
+    const std::int64_t parts = number(name);
+    if (parts > 1 && config.hidden_size % parts != 0) {
+      fail("cell_options: " + std::string(name) + " of cell '" + config.cell + "': expected a divisor of hidden_size=" +
+           std::to_string(config.hidden_size) + ", got " + std::to_string(parts));
+    }
+  }
+  if (number("proj_size") >= config.hidden_size && number("proj_size") > 0) {
+    fail("cell_options: proj_size of cell '" + config.cell + "': expected less than hidden_size=" +
+         std::to_string(config.hidden_size) + " (0: no projection), got " + std::to_string(number("proj_size")));
+  }
+  const Option* norm = value("layer_norm");
+  if (norm != nullptr && std::get<bool>(*norm)) {
+    const Option* variant = value("variant");
+    if (variant != nullptr && std::get<std::string>(*variant) != "vanilla") {
+      fail("cell_options: layer_norm of cell '" + config.cell + "' works with variant='vanilla', got variant=" +
+           text_of(*variant));
+    }
+    const Option* after = value("reset_after");
+    if (after != nullptr && !std::get<bool>(*after)) {
+      fail("cell_options: layer_norm of cell 'gru' works with reset_after=true, got false");
+    }
+  }
+}
+
 void check_cell(const RecurrentConfig& config) {
   const std::vector<CellInfo>& all = engine::current().cells();
   const auto cell = std::find_if(all.begin(), all.end(), [&](const CellInfo& c) { return c.name == config.cell; });
@@ -64,13 +118,9 @@ void check_cell(const RecurrentConfig& config) {
       fail("cell_options: cell '" + config.cell + "' has no option '" + name + "'; " +
            (names.empty() ? "it has none" : "it has " + join(names)));
     }
-    const auto* text = std::get_if<std::string>(&value);
-    const auto& allowed = option->second;
-    if (text == nullptr || std::find(allowed.begin(), allowed.end(), *text) == allowed.end()) {
-      fail("cell_options: " + name + " of cell '" + config.cell + "': expected one of " + join(allowed) + ", got " +
-           text_of(value));
-    }
+    check_option(config.cell, name, option->second, value);
   }
+  check_together(config, *cell);
 }
 
 /// Weights must be addressable: their number times eight bytes stays far inside 63 bits.
@@ -98,8 +148,23 @@ void check(const RecurrentConfig& config) {
   }
   expect(config.dropout >= 0 && config.dropout < 1, "dropout", config.dropout,
          "a number from 0 up to but not including 1");
+  const auto probability = [](const char* name, double value) {
+    expect(value >= 0 && value < 1, name, value, "a number from 0 up to but not including 1");
+  };
+  probability("variational_dropout", config.variational_dropout);
+  probability("recurrent_dropout", config.recurrent_dropout);
+  probability("zoneout_hidden", config.zoneout_hidden);
+  probability("zoneout_cell", config.zoneout_cell);
   check_threads(config.n_threads);
   check_cell(config);
+  if (config.recurrent_dropout > 0 && (config.cell == "elman" || config.cell == "indrnn")) {
+    fail("recurrent_dropout: cell '" + config.cell + "' has no candidate that it could drop; use variational_dropout");
+  }
+  const std::vector<CellInfo>& all = engine::current().cells();
+  const auto cell = std::find_if(all.begin(), all.end(), [&](const CellInfo& c) { return c.name == config.cell; });
+  if (config.zoneout_cell > 0 && cell->states.size() == 1) {
+    fail("zoneout_cell: cell '" + config.cell + "' has no state besides h; use zoneout_hidden");
+  }
   check_total(config);
 }
 

@@ -33,6 +33,11 @@ Model::~Model() = default;
 Model::Model(Model&&) noexcept = default;
 Model& Model::operator=(Model&&) noexcept = default;
 
+std::vector<TensorInfo> Model::tensors_of(const ModelConfig& config) {
+  checks::check(config);
+  return engine::current().tensors(config);
+}
+
 Model Model::load(const std::string& path) {
   std::map<std::string, std::string> metadata;
   Model model = file::read_model(path, metadata);

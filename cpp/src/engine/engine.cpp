@@ -2,8 +2,8 @@
 #include "engine/engine.hpp"
 
 #include "base/threads.hpp"
-#include "cells/registry.hpp"
 #include "engine/factories.hpp"
+#include "model/tensors.hpp"
 
 #include <Eigen/Core>
 
@@ -20,6 +20,7 @@ class EngineOfThisIsa final : public engine::Engine {
         EIGEN_MINOR_VERSION);
   }
   const std::vector<CellInfo>& cells() const override { return cell_registry(); }
+  std::vector<TensorInfo> tensors(const ModelConfig& config) const override { return network_tensors(config); }
   std::unique_ptr<engine::RecurrentEngine> make_recurrent(const RecurrentConfig& config) const override {
     return config.dtype == Dtype::float32 ? lstmcore::make_recurrent<float>(config)
                                           : lstmcore::make_recurrent<double>(config);

@@ -22,6 +22,8 @@ class RecurrentEngine {
   virtual const RecurrentConfig& config() const noexcept = 0;
   virtual const std::vector<std::string>& gates() const noexcept = 0;
   virtual const std::vector<std::string>& states() const noexcept = 0;
+  virtual std::int64_t state_width(std::size_t index) const noexcept = 0;
+  virtual std::int64_t output_width() const noexcept = 0;
   virtual const std::vector<TensorInfo>& tensors() const noexcept = 0;
   virtual void* parameters() noexcept = 0;
   virtual std::unique_ptr<TapeEngine> make_tape() const = 0;
@@ -73,6 +75,8 @@ class Engine {
   virtual bool openmp() const noexcept = 0;
   virtual const char* eigen_version() const noexcept = 0;
   virtual const std::vector<CellInfo>& cells() const = 0;
+  /// The tensors of a model, without making it.
+  virtual std::vector<TensorInfo> tensors(const ModelConfig& config) const = 0;
   virtual std::unique_ptr<RecurrentEngine> make_recurrent(const RecurrentConfig& config) const = 0;
   virtual std::unique_ptr<ModelEngine> make_model(const ModelConfig& config) const = 0;
 

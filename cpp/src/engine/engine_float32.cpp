@@ -7,17 +7,12 @@ LSTMCORE_BEGIN_NAMESPACE
 
 template <>
 std::unique_ptr<engine::RecurrentEngine> make_recurrent<float>(const RecurrentConfig& config) {
-  return visit_cell(config.cell, config.cell_options, [&](auto cell) -> std::unique_ptr<engine::RecurrentEngine> {
-    return std::make_unique<RecurrentLayers<float, decltype(cell)>>(config);
-  });
+  return std::make_unique<RecurrentLayers<float>>(config);
 }
 
 template <>
 std::unique_ptr<engine::ModelEngine> make_model<float>(const ModelConfig& config) {
-  const RecurrentConfig& recurrent = config.recurrent;
-  return visit_cell(recurrent.cell, recurrent.cell_options, [&](auto cell) -> std::unique_ptr<engine::ModelEngine> {
-    return std::make_unique<ModelNetwork<float, decltype(cell)>>(config);
-  });
+  return std::make_unique<ModelNetwork<float>>(config);
 }
 
 LSTMCORE_END_NAMESPACE

@@ -7,17 +7,12 @@ LSTMCORE_BEGIN_NAMESPACE
 
 template <>
 std::unique_ptr<engine::RecurrentEngine> make_recurrent<double>(const RecurrentConfig& config) {
-  return visit_cell(config.cell, config.cell_options, [&](auto cell) -> std::unique_ptr<engine::RecurrentEngine> {
-    return std::make_unique<RecurrentLayers<double, decltype(cell)>>(config);
-  });
+  return std::make_unique<RecurrentLayers<double>>(config);
 }
 
 template <>
 std::unique_ptr<engine::ModelEngine> make_model<double>(const ModelConfig& config) {
-  const RecurrentConfig& recurrent = config.recurrent;
-  return visit_cell(recurrent.cell, recurrent.cell_options, [&](auto cell) -> std::unique_ptr<engine::ModelEngine> {
-    return std::make_unique<ModelNetwork<double, decltype(cell)>>(config);
-  });
+  return std::make_unique<ModelNetwork<double>>(config);
 }
 
 LSTMCORE_END_NAMESPACE

@@ -8,10 +8,10 @@
 
 LSTMCORE_BEGIN_NAMESPACE
 
-template <class T, class Cell>
+template <class T>
 class ModelStream final : public engine::StreamEngine {
  public:
-  explicit ModelStream(const Network<T, Cell>& network) : stream_(network) {}
+  explicit ModelStream(const Network<T>& network) : stream_(network) {}
   void reset() noexcept override { stream_.reset(); }
   void step(const void* x, void* out) noexcept override {
     stream_.step(static_cast<const T*>(x), static_cast<T*>(out));
@@ -20,13 +20,13 @@ class ModelStream final : public engine::StreamEngine {
   void set_values(const std::vector<double>& values) override { stream_.set_values(values); }
 
  private:
-  Stream<T, Cell> stream_;
+  Stream<T> stream_;
 };
 
-template <class T, class Cell>
+template <class T>
 class ModelTrainer final : public engine::TrainerEngine {
  public:
-  ModelTrainer(Network<T, Cell>& network, const TrainerConfig& config) : loop_(network, config) {}
+  ModelTrainer(Network<T>& network, const TrainerConfig& config) : loop_(network, config) {}
   double step(const Sequences& x, const Targets& y, const Cancel& cancel) override { return loop_.step(x, y, cancel); }
   EpochResult run_epoch(const Sequences& x, const Targets& y, const Cancel& cancel) override {
     return loop_.run_epoch(x, y, cancel);
@@ -38,20 +38,18 @@ class ModelTrainer final : public engine::TrainerEngine {
   }
 
  private:
-  TrainerLoop<Network<T, Cell>> loop_;
+  TrainerLoop<Network<T>> loop_;
 };
 
-template <class T, class Cell>
+template <class T>
 class ModelNetwork final : public engine::ModelEngine {
  public:
   explicit ModelNetwork(const ModelConfig& config)
-      : gates_(Cell::kGateNames.begin(), Cell::kGateNames.end()),
-        states_(Cell::kStateNames.begin(), Cell::kStateNames.end()),
-        network_(config) {}
+      : network_(config) {}
 
   const ModelConfig& config() const noexcept override { return network_.config(); }
-  const std::vector<std::string>& gates() const noexcept override { return gates_; }
-  const std::vector<std::string>& states() const noexcept override { return states_; }
+  const std::vector<std::string>& gates() const noexcept override { return cell().gate_names; }
+  const std::vector<std::string>& states() const noexcept override { return cell().state_names; }
   const std::vector<TensorInfo>& tensors() const noexcept override { return network_.tensors(); }
   void* parameters() noexcept override { return network_.parameters(); }
   void parameters_changed() override { network_.parameters_changed(); }
@@ -63,15 +61,16 @@ class ModelNetwork final : public engine::ModelEngine {
     network_.predict(x, static_cast<T*>(out), n_threads);
   }
   std::unique_ptr<engine::StreamEngine> make_stream() const override {
-    return std::make_unique<ModelStream<T, Cell>>(network_);
+    return std::make_unique<ModelStream<T>>(network_);
   }
   std::unique_ptr<engine::TrainerEngine> make_trainer(const TrainerConfig& config) override {
-    return std::make_unique<ModelTrainer<T, Cell>>(network_, config);
+    return std::make_unique<ModelTrainer<T>>(network_, config);
   }
 
  private:
-  std::vector<std::string> gates_, states_;
-  Network<T, Cell> network_;
+  const CellSpec& cell() const noexcept { return network_.stack().shape().cell; }
+
+  Network<T> network_;
 };
 
 LSTMCORE_END_NAMESPACE

@@ -11,36 +11,36 @@
 
 LSTMCORE_BEGIN_NAMESPACE
 
-template <class T, class Cell>
+template <class T>
 class RecurrentTape final : public engine::TapeEngine {
  public:
   std::int64_t sequences() const noexcept override { return static_cast<std::int64_t>(lengths_.size()); }
   const std::vector<std::int64_t>& lengths() const noexcept override { return lengths_; }
 
  private:
-  template <class, class>
+  template <class>
   friend class RecurrentLayers;
-  StackWorkspace<T, Cell> workspace_;
+  StackWorkspace<T> workspace_;
   std::vector<std::int64_t> lengths_;
 };
 
-template <class T, class Cell>
+template <class T>
 class RecurrentLayers final : public engine::RecurrentEngine {
  public:
-  using Tape = RecurrentTape<T, Cell>;
+  using Tape = RecurrentTape<T>;
 
   explicit RecurrentLayers(const RecurrentConfig& config)
       : config_(config),
-        gates_(Cell::kGateNames.begin(), Cell::kGateNames.end()),
-        states_(Cell::kStateNames.begin(), Cell::kStateNames.end()),
         stack_(config),
         parameters_(static_cast<std::size_t>(total_count(stack_.tensors()))) {
-    initialise(stack_.tensors(), gates_, config.hidden_size, config.seed, parameters_.data());
+    initialise(stack_.tensors(), stack_.shape(), config.seed, parameters_.data());
   }
 
   const RecurrentConfig& config() const noexcept override { return config_; }
-  const std::vector<std::string>& gates() const noexcept override { return gates_; }
-  const std::vector<std::string>& states() const noexcept override { return states_; }
+  const std::vector<std::string>& gates() const noexcept override { return stack_.shape().cell.gate_names; }
+  const std::vector<std::string>& states() const noexcept override { return stack_.shape().cell.state_names; }
+  std::int64_t state_width(std::size_t index) const noexcept override { return stack_.shape().state_width(index); }
+  std::int64_t output_width() const noexcept override { return stack_.shape().directions * stack_.shape().output; }
   const std::vector<TensorInfo>& tensors() const noexcept override { return stack_.tensors(); }
   void* parameters() noexcept override { return parameters_.data(); }
   std::unique_ptr<engine::TapeEngine> make_tape() const override { return std::make_unique<Tape>(); }
@@ -60,7 +60,6 @@ class RecurrentLayers final : public engine::RecurrentEngine {
     auto& recording = static_cast<Tape&>(*tape);
     recording.lengths_.assign(x.lengths, x.lengths + x.count);
     options.record = true;
-    options.dropout = config_.dropout;
     options.dropout_seed = mix(config_.seed, dropout_draws_.fetch_add(1, std::memory_order_relaxed));
     stack_.forward(x, parameters_.data(), nullptr, options, recording.workspace_);
   }
@@ -68,7 +67,7 @@ class RecurrentLayers final : public engine::RecurrentEngine {
   void backward(engine::TapeEngine& tape, const void* const* dy, const void* const* d_final, void* const* dx,
                 void* const* d_initial, void* gradient) const override {
     auto& recording = static_cast<Tape&>(tape);
-    StackWorkspace<T, Cell>& ws = recording.workspace_;
+    StackWorkspace<T>& ws = recording.workspace_;
     if (!ws.recorded) {
       throw std::invalid_argument(
           "tape: its recording was used up by an earlier backward(); run forward() with the tape again");
@@ -90,7 +89,7 @@ class RecurrentLayers final : public engine::RecurrentEngine {
     workspace->y.resize(static_cast<std::size_t>(count));
     for (std::int64_t n = 0; n < count; ++n) {
       workspace->x[static_cast<std::size_t>(n)] = static_cast<const T*>(x) + n * config_.input_size;
-      workspace->y[static_cast<std::size_t>(n)] = static_cast<T*>(y) + n * config_.hidden_size;
+      workspace->y[static_cast<std::size_t>(n)] = static_cast<T*>(y) + n * output_width();
     }
     ForwardOptions<T> options;
     options.initial = state;
@@ -103,7 +102,7 @@ class RecurrentLayers final : public engine::RecurrentEngine {
 
  private:
   struct StepWorkspace {
-    StackWorkspace<T, Cell> stack;
+    StackWorkspace<T> stack;
     std::vector<std::int64_t> lengths;
     std::vector<const void*> x;
     std::vector<void*> y;
@@ -119,25 +118,24 @@ class RecurrentLayers final : public engine::RecurrentEngine {
                               Member member) const noexcept {
     const StackShape& shape = stack_.shape();
     const Member::Range range = member.share(layout.sequences());
-    const std::int64_t hp = padded<T>(shape.hidden);
+    const std::int64_t distance = padded<T>(shape.output);
     for (std::int64_t n = range.begin; n < range.end; ++n) {
       const T* from = dy == nullptr ? nullptr : static_cast<const T*>(dy[layout.original(n)]);
       for (std::int64_t t = 0; t < layout.length(n); ++t) {
         T* to = d_out[layout.row(t, n)];
         std::fill_n(to, d_out.stride, T{0});
         if (from == nullptr) continue;
-        for (int direction = 0; direction < shape.directions; ++direction, from += shape.hidden) {
-          std::copy_n(from, shape.hidden, to + direction * hp);
+        for (int direction = 0; direction < shape.directions; ++direction, from += shape.output) {
+          std::copy_n(from, shape.output, to + direction * distance);
         }
       }
     }
   }
 
   RecurrentConfig config_;
-  std::vector<std::string> gates_, states_;
-  Stack<T, Cell> stack_;
+  Stack<T> stack_;
   std::vector<T> parameters_;
-  mutable Pool<StackWorkspace<T, Cell>> pool_;
+  mutable Pool<StackWorkspace<T>> pool_;
   mutable Pool<StepWorkspace> steps_;
   mutable std::atomic<std::uint64_t> dropout_draws_{0};
 };

@@ -26,46 +26,51 @@ constexpr std::int64_t padded(std::int64_t count) noexcept {
   return blocks_of<T>(count) * kLanes<T>;
 }
 
-/// Packs Wᵀ for pre-activations: panel = one block of units, kGates packs wide. w: [G·H, depth] row-major with row
-/// stride ldw. Writes depth rows of block `block`; panel: destination of row 0.
-template <class T, int kGates>
-void pack_gate_panel(const T* w, std::int64_t ldw, std::int64_t hidden, std::int64_t depth, std::int64_t block,
-                     T* panel) noexcept {
+/// Packs Wᵀ for pre-activations: panel = one block of units, `gates` packs wide. w: [G·H, …] row-major with row stride
+/// ldw, at its first column. Writes `depth` rows of block `block`; those of gates not in `present` become zero.
+template <class T>
+void pack_gate_panel(int gates, unsigned present, const T* w, std::int64_t ldw, std::int64_t hidden, std::int64_t depth,
+                     std::int64_t block, T* panel) noexcept {
   constexpr int W = kLanes<T>;
   const std::int64_t first = block * W;
+  const std::int64_t width = std::int64_t{gates} * W;
   const int lanes = static_cast<int>(std::min<std::int64_t>(W, hidden - first));
-  for (int gate = 0; gate < kGates; ++gate) {
+  for (int gate = 0; gate < gates; ++gate) {
     const T* rows = w + (gate * hidden + first) * ldw;
     T* out = panel + gate * W;
-    if (lanes == W) {
+    if ((present >> gate & 1U) == 0) {
+      for (std::int64_t k = 0; k < depth; ++k) std::fill_n(out + k * width, W, T{0});
+    } else if (lanes == W) {
       for (std::int64_t k = 0; k < depth; ++k) {
-        for (int lane = 0; lane < W; ++lane) out[k * kGates * W + lane] = rows[lane * ldw + k];
+        for (int lane = 0; lane < W; ++lane) out[k * width + lane] = rows[lane * ldw + k];
       }
     } else {
       for (std::int64_t k = 0; k < depth; ++k) {
-        for (int lane = 0; lane < W; ++lane) out[k * kGates * W + lane] = lane < lanes ? rows[lane * ldw + k] : T{0};
+        for (int lane = 0; lane < W; ++lane) out[k * width + lane] = lane < lanes ? rows[lane * ldw + k] : T{0};
       }
     }
   }
 }
 
-/// Packs W for gradients that flow back: depth = gate rows in block order, columns = inputs. One panel of `packs` packs
-/// starting at column `first`; depth is padded(hidden)·kGates rows, rows of missing units are zero.
-template <class T, int kGates>
-void pack_back_panel(const T* w, std::int64_t ldw, std::int64_t hidden, std::int64_t columns, std::int64_t first,
-                     int packs, T* panel) noexcept {
+/// Packs W for gradients that flow back: depth = gate rows in block order of blocks [first_block, last_block), columns =
+/// inputs. One panel of `packs` packs starting at column `first`; rows of missing units, and of gates not in `present`,
+/// are zero.
+template <class T>
+void pack_back_panel(int gates, unsigned present, const T* w, std::int64_t ldw, std::int64_t hidden,
+                     std::int64_t columns, std::int64_t first, int packs, std::int64_t first_block,
+                     std::int64_t last_block, T* panel) noexcept {
   constexpr int W = kLanes<T>;
   const std::int64_t width = std::int64_t{packs} * W;
-  const std::int64_t present = std::min(width, columns - first);
-  const auto bytes = static_cast<std::size_t>(present) * sizeof(T);
-  const auto rest = static_cast<std::size_t>(width - present) * sizeof(T);
-  for (std::int64_t block = 0; block < blocks_of<T>(hidden); ++block) {
-    for (int gate = 0; gate < kGates; ++gate) {
+  const std::int64_t filled = std::min(width, columns - first);
+  const auto bytes = static_cast<std::size_t>(filled) * sizeof(T);
+  const auto rest = static_cast<std::size_t>(width - filled) * sizeof(T);
+  for (std::int64_t block = first_block; block < last_block; ++block) {
+    for (int gate = 0; gate < gates; ++gate) {
       for (int lane = 0; lane < W; ++lane) {
         const std::int64_t unit = block * W + lane;
-        if (unit < hidden) {
+        if (unit < hidden && (present >> gate & 1U) != 0) {
           std::memcpy(panel, w + (gate * hidden + unit) * ldw + first, bytes);
-          std::memset(panel + present, 0, rest);
+          std::memset(panel + filled, 0, rest);
         } else {
           std::memset(panel, 0, bytes + rest);
         }

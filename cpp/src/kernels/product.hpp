@@ -49,20 +49,20 @@ void panel_product(Start start, std::int64_t rows, std::int64_t depth, const T* 
 /// The same for a panel width known at run time, 1 … kPanelPacks.
 template <class T>
 void panel_product(int packs, Start start, std::int64_t rows, std::int64_t depth, const T* a, std::int64_t lda,
-                   const T* panel, T* c, std::int64_t ldc) noexcept {
+                   const T* panel, T* c, std::int64_t ldc, const T* bias = nullptr) noexcept {
   static_assert(kPanelPacks == 4);
   switch (packs) {
     case 1:
-      panel_product<T, 1>(start, rows, depth, a, lda, panel, c, ldc);
+      panel_product<T, 1>(start, rows, depth, a, lda, panel, c, ldc, bias);
       break;
     case 2:
-      panel_product<T, 2>(start, rows, depth, a, lda, panel, c, ldc);
+      panel_product<T, 2>(start, rows, depth, a, lda, panel, c, ldc, bias);
       break;
     case 3:
-      panel_product<T, 3>(start, rows, depth, a, lda, panel, c, ldc);
+      panel_product<T, 3>(start, rows, depth, a, lda, panel, c, ldc, bias);
       break;
     default:
-      panel_product<T, 4>(start, rows, depth, a, lda, panel, c, ldc);
+      panel_product<T, 4>(start, rows, depth, a, lda, panel, c, ldc, bias);
       break;
   }
 }

@@ -5,6 +5,8 @@
 #include "kernels/pointwise.hpp"
 #include "kernels/product.hpp"
 
+#include <limits>
+
 LSTMCORE_BEGIN_NAMESPACE
 
 /// One right operand, e.g. the layer's input or h of the step before, and where its gradient goes.
@@ -15,8 +17,12 @@ struct GradientOperand {
   std::int64_t columns = 0;
   T* gradient = nullptr;  ///< user's layout: [G·H, ld_gradient], this operand's first column
   std::int64_t ld_gradient = 0;
+  std::int64_t first_column = 0;  ///< of the rows that pointers point to
+  unsigned gates = ~0U;           ///< bit mask of the gates whose rows are written
+  std::int64_t first_unit = 0;    ///< units whose rows are written
+  std::int64_t last_unit = std::numeric_limits<std::int64_t>::max();
 
-  const T* row(std::int64_t r) const noexcept { return pointers != nullptr ? pointers[r] : rows[r]; }
+  const T* row(std::int64_t r) const noexcept { return pointers != nullptr ? pointers[r] + first_column : rows[r]; }
 };
 
 template <class T>
@@ -52,7 +58,10 @@ class WeightGradient {
         }
         for (std::int64_t i = 0; i < width; ++i) {
           const std::int64_t row = user_row(gates, hidden, m + i);
-          if (row >= 0) std::copy_n(c + i * ldc, operand.columns, operand.gradient + row * operand.ld_gradient);
+          if (row < 0 || (operand.gates >> (row / hidden) & 1U) == 0) continue;
+          const std::int64_t unit = row % hidden;
+          if (unit < operand.first_unit || unit >= operand.last_unit) continue;
+          std::copy_n(c + i * ldc, operand.columns, operand.gradient + row * operand.ld_gradient);
         }
       }
     }

@@ -132,6 +132,31 @@ inline V tanh_derivative(V value) noexcept {
   return constant<V>(1) - value * value;
 }
 
+/// Σ_{k ≥ kTerm} s^(k − kTerm) / (2k + 1), the tail of atanh(√s)/√s.
+template <class V, int kTerm>
+inline V atanh_tail(V s) noexcept {
+  constexpr int kLast = sizeof(Scalar<V>) == 4 ? 7 : 17;  // s ≤ 1/9: the remainder is below half an ulp
+  if constexpr (kTerm == kLast) {
+    return constant<V>(1.0 / (2 * kTerm + 1));
+  } else {
+    return atanh_tail<V, kTerm + 1>(s) * s + constant<V>(1.0 / (2 * kTerm + 1));
+  }
+}
+
+/// log(1 + u) for 0 ≤ u ≤ 1, as 2·atanh(u / (2 + u)).
+template <class V>
+inline V log1p_unit(V u) noexcept {
+  const V q = u / (constant<V>(2) + u);
+  return constant<V>(2) * q * atanh_tail<V, 0>(q * q);
+}
+
+/// log of the logistic function: min(x, 0) − log(1 + e^−|x|).
+template <class V>
+inline V log_logistic(V x) noexcept {
+  const V negative = x < V{} ? x : -x;  // −|x|
+  return (x < V{} ? x : V{}) - log1p_unit(math::exp(negative));
+}
+
 /// max(x, 0); NaN stays NaN.
 template <class V>
 inline V relu(V x) noexcept {

@@ -3,11 +3,20 @@
 
 #include "sequence/stack.hpp"
 
+#include <Eigen/Core>
+
 #include <lstmcore/model.hpp>
 
 #include <cmath>
+#include <type_traits>
 
 LSTMCORE_BEGIN_NAMESPACE
+
+/// Memory as an Eigen array, for element-wise work.
+template <class T>
+using Elements =
+    Eigen::Map<std::conditional_t<std::is_const_v<T>, const Eigen::Array<std::remove_const_t<T>, Eigen::Dynamic, 1>,
+                                  Eigen::Array<T, Eigen::Dynamic, 1>>>;
 
 /// Outputs of the last layer [rows, D·Hp] → one vector per sequence [N, D·Hp], in sorted order.
 template <class T>
@@ -110,7 +119,7 @@ class DenseHead {
     const std::int64_t depth = directions_ * hidden_;
     pack_gate_vector<T>(b, 1, outputs_, packed);
     for (std::int64_t block = 0; block < blocks_of<T>(outputs_); ++block) {
-      pack_gate_panel<T, 1>(w, depth, outputs_, depth, block, packed + stride() + block * depth * kLanes<T>);
+      pack_gate_panel<T>(1, 1U, w, depth, outputs_, depth, block, packed + stride() + block * depth * kLanes<T>);
     }
   }
 

@@ -2,9 +2,11 @@
 //
 //   W_*     input weights [G·H, I]: uniform in ±√(6 / (fan_in + fan_out)) with fan_in = I and fan_out = H, gate by gate
 //           (Glorot & Bengio 2010, eq. 16)
-//   R_*     recurrent weights [G·H, H]: each gate's block a random orthogonal matrix (Saxe, McClelland & Ganguli 2014)
+//   R_*     recurrent weights [G·H, H]: each gate's block (with heads: each head's) a random orthogonal matrix (Saxe, McClelland & Ganguli 2014)
 //   b_*     0, except 1 for a forget gate "f", so that a new network remembers (Gers, Schmidhuber & Cummins 2000;
 //           Jozefowicz, Zaremba & Sutskever 2015)
+//   RG_*, proj_*   as W_* with the matrix's own fans;   u_*: uniform in [0, 1] (Li et al. 2018);   ln_* gains: 1
+//   P_*, bR_*, ln_c_b_* and learned initial states "…0_*": 0
 //   head_W  [K, D·H]: as W_* with fan_in = D·H and fan_out = K;  head_b: 0
 //
 // Every tensor, and every gate's block of R, draws from a stream of its own that is named by the tensor, so a layer's
@@ -16,6 +18,7 @@
 #include "base/namespace.hpp"
 #include "base/rng.hpp"
 #include "math/pack.hpp"
+#include "sequence/shape.hpp"
 
 #include <lstmcore/types.hpp>
 
@@ -124,38 +127,53 @@ void random_orthogonal(std::int64_t rows, std::int64_t cols, Rng& rng, T* block)
 }
 
 /// Initial weights of all tensors of a network, as told at the head of this file.
-/// gates: names in row order; hidden_size: H; parameters: the flat buffer that the tensors' offsets refer to.
+/// parameters: the flat buffer that the tensors' offsets refer to.
 /// Throws std::logic_error for a tensor that has no rule: a new kind of tensor needs a line here.
 template <class T>
-void initialise(const std::vector<TensorInfo>& tensors, const std::vector<std::string>& gates, std::int64_t hidden_size,
-                std::uint64_t seed, T* parameters) {
+void initialise(const std::vector<TensorInfo>& tensors, const StackShape& shape, std::uint64_t seed, T* parameters) {
   using init_detail::starts_with;
+  const std::vector<std::string>& gates = shape.cell.gate_names;
+  // f(gate, its name, first row, rows) for the row blocks of W, R and b.
+  const auto for_gates = [&](auto&& f) {
+    std::int64_t row = 0;
+    for (std::size_t gate = 0; gate < gates.size(); ++gate) {
+      const std::int64_t rows = shape.user_gate_rows(static_cast<int>(gate));
+      f(gate, gates[gate], row, rows);
+      row += rows;
+    }
+  };
   for (const TensorInfo& tensor : tensors) {
     T* values = parameters + tensor.offset;
     const std::uint64_t tensor_seed = mix(seed, init_detail::stream_of(tensor.name));
     Rng rng(tensor_seed);
-    const bool per_gate =
-        starts_with(tensor.name, "W_") || starts_with(tensor.name, "R_") || starts_with(tensor.name, "b_");
-    if (per_gate && tensor.shape.at(0) != hidden_size * static_cast<std::int64_t>(gates.size())) {
-      throw std::logic_error("tensor " + tensor.name + " has " + std::to_string(tensor.shape[0]) + " rows, expected " +
-                             std::to_string(gates.size()) + " gates of " + std::to_string(hidden_size));
-    }
-    if (starts_with(tensor.name, "W_")) {
-      init_detail::glorot_uniform(tensor.shape.at(1), hidden_size, tensor.count(), rng, values);
-    } else if (starts_with(tensor.name, "R_")) {
-      const std::int64_t cols = tensor.shape.at(1);
-      for (std::size_t gate = 0; gate < gates.size(); ++gate) {
-        Rng block_rng(mix(tensor_seed, gate));
-        random_orthogonal(hidden_size, cols, block_rng, values + static_cast<std::int64_t>(gate) * hidden_size * cols);
-      }
-    } else if (starts_with(tensor.name, "b_")) {
-      for (std::size_t gate = 0; gate < gates.size(); ++gate) {
-        std::fill_n(values + static_cast<std::int64_t>(gate) * hidden_size, hidden_size,
-                    gates[gate] == "f" ? T(1) : T(0));
-      }
-    } else if (tensor.name == "head_W") {
+    const std::string kind = tensor.name.substr(0, tensor.name.rfind("_l"));
+    const std::int64_t cols = tensor.shape.size() > 1 ? tensor.shape[1] : 1;
+    if (tensor.name == "head_W") {
       init_detail::glorot_uniform(tensor.shape.at(1), tensor.shape.at(0), tensor.count(), rng, values);
     } else if (tensor.name == "head_b") {
+      std::fill_n(values, tensor.count(), T(0));
+    } else if (kind == "W") {
+      init_detail::glorot_uniform(cols, shape.hidden, tensor.count(), rng, values);
+    } else if (kind == "R") {
+      for_gates([&](std::size_t gate, const std::string&, std::int64_t row, std::int64_t rows) {
+        Rng block_rng(mix(tensor_seed, gate));
+        // Heads: one orthogonal block each.
+        for (std::int64_t head = 0; head < shape.cell.heads; ++head) {
+          const std::int64_t part = rows / shape.cell.heads;
+          random_orthogonal(part, cols, block_rng, values + (row + head * part) * cols);
+        }
+      });
+    } else if (kind == "b") {
+      for_gates([&](std::size_t, const std::string& name, std::int64_t row, std::int64_t rows) {
+        std::fill_n(values + row, rows, name == "f" ? T(1) : T(0));
+      });
+    } else if (kind == "RG" || kind == "proj") {
+      init_detail::glorot_uniform(cols, tensor.shape.at(0), tensor.count(), rng, values);
+    } else if (kind == "u") {
+      for (std::int64_t k = 0; k < tensor.count(); ++k) values[k] = static_cast<T>((1.0 + rng.symmetric(1.0)) / 2.0);
+    } else if (kind == "ln_x" || kind == "ln_r" || kind == "ln_c") {
+      std::fill_n(values, tensor.count(), T(1));
+    } else if (kind == "P" || kind == "bR" || kind == "ln_c_b" || kind.back() == '0') {
       std::fill_n(values, tensor.count(), T(0));
     } else {
       throw std::logic_error("no initial weights are defined for tensor " + tensor.name);

@@ -4,17 +4,18 @@
 #include "base/pool.hpp"
 #include "model/head.hpp"
 #include "model/init.hpp"
+#include "model/tensors.hpp"
 
 LSTMCORE_BEGIN_NAMESPACE
 
-template <class T, class Cell>
+template <class T>
 class Network {
  public:
   using Scalar = T;
-  using Packed = PackedWeights<T, Cell::kGates>;
+  using Packed = PackedWeights<T>;
 
   struct Workspace {
-    StackWorkspace<T, Cell> stack;
+    StackWorkspace<T> stack;
     std::vector<T> pooled, d_pooled, head, scores, d_scores;
     std::vector<std::int32_t> arg_max;
   };
@@ -22,15 +23,11 @@ class Network {
   explicit Network(const ModelConfig& config)
       : config_(config),
         stack_(config.recurrent),
-        pooling_(config.pooling, stack_.shape().directions, config.recurrent.hidden_size),
-        head_(config.outputs, stack_.shape().directions, config.recurrent.hidden_size),
-        tensors_(stack_.tensors()) {
-    const std::int64_t width = stack_.shape().directions * config.recurrent.hidden_size;
-    tensors_.push_back({"head_W", {config.outputs, width}, total_count(tensors_)});
-    tensors_.push_back({"head_b", {config.outputs}, total_count(tensors_)});
+        pooling_(config.pooling, stack_.shape().directions, stack_.shape().output),
+        head_(config.outputs, stack_.shape().directions, stack_.shape().output),
+        tensors_(network_tensors(config)) {
     parameters_.resize(static_cast<std::size_t>(total_count(tensors_)));
-    const std::vector<std::string> gates(Cell::kGateNames.begin(), Cell::kGateNames.end());
-    initialise(tensors_, gates, config.recurrent.hidden_size, config.recurrent.seed, parameters_.data());
+    initialise(tensors_, stack_.shape(), config.recurrent.seed, parameters_.data());
     const auto inputs = static_cast<std::size_t>(config.recurrent.input_size);
     const auto outputs = static_cast<std::size_t>(config.outputs);
     set_preprocessing(std::vector<double>(inputs, 0.0), std::vector<double>(inputs, 1.0),
@@ -69,7 +66,6 @@ class Network {
                CancelToken* cancel) const {
     ForwardOptions<T> options = forward_options(x, n_threads);
     options.record = training;
-    options.dropout = training ? config_.recurrent.dropout : 0.0;
     options.dropout_seed = dropout_seed;
     options.cancel = cancel;
     if (!stack_.forward(x, parameters_.data(), nullptr, options, ws.stack)) return false;
@@ -149,8 +145,7 @@ class Network {
     const PackedGuard guard(*this);
     if (packed_ == nullptr) {
       auto fresh = std::make_shared<PackedModel>();
-      fresh->weights.allocate(stack_.shape());
-      fresh->weights.pack(stack_.shape(), parameters_.data(), Member{});
+      stack_.pack(parameters_.data(), fresh->weights);
       fresh->head.resize(static_cast<std::size_t>(head_.packed_size()));
       pack_head(fresh->head.data());
       packed_ = std::move(fresh);
@@ -171,7 +166,7 @@ class Network {
     }
   }
 
-  const Stack<T, Cell>& stack() const noexcept { return stack_; }
+  const Stack<T>& stack() const noexcept { return stack_; }
   const PoolingOverTime<T>& pooling() const noexcept { return pooling_; }
   const DenseHead<T>& head() const noexcept { return head_; }
 
@@ -227,7 +222,7 @@ class Network {
   }
 
   ModelConfig config_;
-  Stack<T, Cell> stack_;
+  Stack<T> stack_;
   PoolingOverTime<T> pooling_;
   DenseHead<T> head_;
   std::vector<TensorInfo> tensors_;

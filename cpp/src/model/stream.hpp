@@ -5,15 +5,15 @@
 
 LSTMCORE_BEGIN_NAMESPACE
 
-template <class T, class Cell>
+template <class T>
 class Stream {
  public:
-  using Net = Network<T, Cell>;
+  using Net = Network<T>;
 
   explicit Stream(const Net& network)
       : network_(network),
         packed_(network.packed_model()),
-        state_(Cell::kStateNames.size()),
+        state_(network.stack().shape().cell.states + 1),
         pointers_(state_.size()),
         pooled_(static_cast<std::size_t>(network.pooling().width())),
         finished_(pooled_.size()),
@@ -21,8 +21,16 @@ class Stream {
         x_(static_cast<std::size_t>(network.config().recurrent.input_size)) {
     const StackShape& shape = network.stack().shape();
     for (std::size_t s = 0; s < state_.size(); ++s) {
-      state_[s].resize(static_cast<std::size_t>(shape.layers * shape.hidden));
+      state_[s].resize(static_cast<std::size_t>(shape.layers * shape.state_width(s)));
       pointers_[s] = state_[s].data();
+    }
+    initial_ = state_;
+    for (std::size_t s = 0; shape.learns_initial_state && s < state_.size(); ++s) {
+      for (std::size_t slot = 0; slot < network.stack().slots().size(); ++slot) {
+        const std::int64_t width = shape.state_width(s);
+        std::copy_n(network.parameters() + network.stack().slots()[slot].initial[s], width,
+                    initial_[s].data() + static_cast<std::int64_t>(slot) * width);
+      }
     }
     // Two steps grow every buffer to its final size.
     std::vector<T> out(static_cast<std::size_t>(network.config().outputs));
@@ -32,7 +40,7 @@ class Stream {
   }
 
   void reset() noexcept {
-    for (std::vector<T>& values : state_) std::fill(values.begin(), values.end(), T{0});
+    for (std::size_t s = 0; s < state_.size(); ++s) std::copy(initial_[s].begin(), initial_[s].end(), state_[s].begin());
     std::fill(pooled_.begin(), pooled_.end(), T{0});
     steps_ = 0;
   }
@@ -66,7 +74,7 @@ class Stream {
   std::vector<double> values() const {
     std::vector<double> all;
     for (const std::vector<T>& values : state_) all.insert(all.end(), values.begin(), values.end());
-    const auto hidden = network_.stack().shape().hidden;
+    const auto hidden = network_.stack().shape().output;
     all.insert(all.end(), pooled_.begin(), pooled_.begin() + hidden);
     all.push_back(static_cast<double>(steps_));
     return all;
@@ -78,15 +86,15 @@ class Stream {
       for (std::size_t i = 0; i < count; ++i) to[i] = static_cast<T>(*from++);
     };
     for (std::vector<T>& values : state_) read(values.data(), values.size());
-    read(pooled_.data(), static_cast<std::size_t>(network_.stack().shape().hidden));
+    read(pooled_.data(), static_cast<std::size_t>(network_.stack().shape().output));
     steps_ = static_cast<std::int64_t>(*from);
   }
 
  private:
   const Net& network_;
   std::shared_ptr<const typename Net::PackedModel> packed_;
-  StackWorkspace<T, Cell> workspace_;
-  std::vector<std::vector<T>> state_;
+  StackWorkspace<T> workspace_;
+  std::vector<std::vector<T>> state_, initial_;
   std::vector<void*> pointers_;
   std::vector<T> pooled_, finished_, scores_, x_;
   std::int64_t steps_ = 0;

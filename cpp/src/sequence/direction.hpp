@@ -1,101 +1,23 @@
 // One layer in one direction: the loop over time, forward and backward (BPTT).
 //
-// Matrices are rows × padded(H) (units) or rows × G·padded(H) (gates in block order); a row is one step of one
-// sequence, see sequence/batch.hpp. A group of threads shares the work in one of two ways: each takes some sequences
-// through all steps and meets nobody, or, when there are too few sequences, each takes some units and all meet once a
-// step.
+// A group of threads shares the work in one of two ways: each takes some sequences through all steps and meets nobody,
+// or, when there are too few sequences, each takes some units and all meet once a step. Steps that need whole rows of
+// units (sequence/general_step.hpp) are never cut by units.
 #pragma once
 
-#include "base/cancel.hpp"
-#include "base/threads.hpp"
-#include "kernels/pointwise.hpp"
-#include "kernels/product.hpp"
-#include "sequence/batch.hpp"
+#include "sequence/general_step.hpp"
 
 LSTMCORE_BEGIN_NAMESPACE
 
-/// Threads that work on one direction.
-struct Group {
-  Member member;
-  SpinBarrier* barrier = nullptr;
-  bool* stop = nullptr;  ///< the group's common decision to give up, written by member 0 between two barriers
-  CancelToken* cancel = nullptr;
-  bool polls = false;  ///< this thread may call the cancel callback
-
-  void wait() const noexcept { barrier->wait(member.size); }
-};
-
-/// Part of a layer's input: the whole of x, or the outputs of one direction of the layer below.
 template <class T>
-struct InputSegment {
-  Rows<const T> rows;
-  std::int64_t depth = 0;
-};
-
-template <class T>
-struct PackedDirection {
-  T* input = nullptr;      ///< gate panels, depth = all input segments
-  T* recurrent = nullptr;  ///< gate panels, depth = H
-  T* bias = nullptr;       ///< block order
-};
-
-/// Weights as backward multiplies with them.
-template <class T>
-struct BackPanels {
-  std::array<Panels<T>, 2> input{};  ///< one per input segment; empty where that gradient is not wanted
-  Panels<T> recurrent{};
-};
-
-/// Everything one direction of one layer reads and writes in a pass.
-template <class T, class Cell>
-struct DirectionPass {
-  static constexpr int kGates = Cell::kGates;
-  static constexpr int kStates = Cell::kStates;
-
-  const BatchLayout* layout = nullptr;
-  std::int64_t hidden = 0;
-  bool reverse = false;
-  std::array<InputSegment<T>, 2> segments{};
-  int segment_count = 0;
-  PackedDirection<T> weights{};
-  Rows<const T> h0{};                     ///< [N, Hp]
-  Rows<T> out{};                          ///< h of every row, this direction's columns
-  std::array<Rows<T>, kStates> state{};   ///< [N, Hp]: initial, then current, then final states
-  std::array<Rows<T>, kStates> record{};  ///< [rows, Hp]: states of every row; only when recording
-  bool recording = false;
-  T* gates = nullptr;  ///< recording: [rows, G·Hp]; otherwise [chunk rows, G·Hp]
-
-  // backward
-  BackPanels<T> back{};
-  Rows<const T> d_out{};                   ///< gradient of out, or null
-  Rows<T> dh{};                            ///< [N, Hp]: gradient of the final h, at the end of the initial h
-  std::array<Rows<T>, kStates> d_state{};  ///< the same for the other states
-
-  std::int64_t gate_width() const noexcept { return kGates * padded<T>(hidden); }
-};
-
-/// Rows whose gates are computed before the recurrence runs over them: they stay in L2.
-template <class T>
-std::int64_t chunk_rows(std::int64_t gate_width) noexcept {
-  return std::max<std::int64_t>(1, (std::int64_t{1} << 18) / (gate_width * static_cast<std::int64_t>(sizeof(T))));
-}
-
-template <class T, class Cell>
 class Direction {
  public:
-  using Pass = DirectionPass<T, Cell>;
-  static constexpr int kGates = Cell::kGates;
-  static constexpr std::size_t kStates = Cell::kStates;
+  using Pass = DirectionPass<T>;
   static constexpr int W = kLanes<T>;
-
-  /// Rows that `gates` must hold when nothing is recorded.
-  static std::int64_t buffer_rows(const BatchLayout& layout, std::int64_t gate_width) noexcept {
-    return std::min(layout.rows(), chunk_rows<T>(gate_width) + layout.sequences());
-  }
 
   static void forward(const Pass& pass, const Group& group) noexcept {
     const BatchLayout& layout = *pass.layout;
-    const Split split(layout, pass.hidden, group.member);
+    const Split split(pass, group.member);
     const std::int64_t limit = chunk_rows<T>(pass.gate_width());
     std::int64_t done = 0;
     while (done < layout.steps()) {
@@ -103,7 +25,7 @@ class Direction {
       std::int64_t count = 0;
       std::int64_t rows = 0;
       while (done + count < layout.steps()) {
-        const std::int64_t more = layout.active(time(pass, done + count));
+        const std::int64_t more = layout.active(pass.time(done + count));
         if (count > 0 && rows + more > limit) break;
         rows += more;
         ++count;
@@ -112,9 +34,14 @@ class Direction {
       const std::int64_t base = layout.offset(t0);
       input_product(pass, base, rows, group.member);
       group.wait();
-      if (group.member.id == 0 && group.cancel != nullptr) *group.stop = check(group);
+      if (pass.shape->cell.normalised) {
+        const Member::Range mine = group.member.share(rows);
+        GeneralStep<T>::normalise_input(pass, base, mine.begin, mine.end);
+        group.wait();
+      }
+      if (group.member.id == 0 && group.cancel != nullptr) *group.stop = group.check();
       for (std::int64_t k = done; k < done + count; ++k) {
-        step(pass, time(pass, k), pass.recording ? 0 : base, split);
+        step(pass, pass.time(k), pass.recording ? 0 : base, split);
         if (split.units) group.wait();
       }
       group.wait();
@@ -127,18 +54,18 @@ class Direction {
   /// states.
   static void backward(const Pass& pass, const Group& group) noexcept {
     const BatchLayout& layout = *pass.layout;
-    const Split split(layout, pass.hidden, group.member);
+    const Split split(pass, group.member);
     // About every 5 ms of arithmetic.
     const std::int64_t check_every =
-        std::clamp<std::int64_t>(250'000'000 / (layout.sequences() * pass.gate_width() * pass.hidden), 1, 4096);
+        std::clamp<std::int64_t>(250'000'000 / (layout.sequences() * pass.gate_width() * pass.hidden()), 1, 4096);
     for (std::int64_t k = layout.steps() - 1; k >= 0; --k) {
       if (group.cancel != nullptr && k % check_every == 0) {
         group.wait();
-        if (group.member.id == 0) *group.stop = check(group);
+        if (group.member.id == 0) *group.stop = group.check();
         group.wait();
         if (*group.stop) return;
       }
-      step_back(pass, time(pass, k), split, group);
+      step_back(pass, pass.time(k), split, group);
     }
     group.wait();
   }
@@ -147,7 +74,7 @@ class Direction {
   static void single_step(const Pass& pass) noexcept {
     const Member alone{0, 1};
     input_product(pass, 0, pass.layout->sequences(), alone);
-    step(pass, 0, 0, Split(*pass.layout, pass.hidden, alone));
+    step(pass, 0, 0, Split(pass, alone));
   }
 
  private:
@@ -157,12 +84,13 @@ class Direction {
     std::int64_t first_sequence = 0, last_sequence = 0;
     std::int64_t first_block = 0, last_block = 0;
 
-    Split(const BatchLayout& layout, std::int64_t hidden, Member member) noexcept {
+    Split(const Pass& pass, Member member) noexcept {
       constexpr std::int64_t kFewestSequences = 4;  // below that a register tile runs half empty
+      const BatchLayout& layout = *pass.layout;
       last_sequence = layout.sequences();
-      last_block = blocks_of<T>(hidden);
+      last_block = blocks_of<T>(pass.hidden());
       if (member.size == 1) return;
-      if (layout.sequences() >= kFewestSequences * member.size) {
+      if (pass.general || layout.sequences() >= kFewestSequences * member.size) {
         first_sequence = layout.boundary(member.id, member.size);
         last_sequence = layout.boundary(member.id + 1, member.size);
       } else {
@@ -174,18 +102,14 @@ class Direction {
     }
   };
 
-  static std::int64_t time(const Pass& pass, std::int64_t k) noexcept {
-    return pass.reverse ? pass.layout->steps() - 1 - k : k;
-  }
-
-  static bool check(const Group& group) { return group.polls ? group.cancel->poll() : group.cancel->stopped(); }
-
   static void input_product(const Pass& pass, std::int64_t base, std::int64_t rows, Member member) noexcept {
-    const std::int64_t width = pass.gate_width();
-    const std::int64_t blocks = blocks_of<T>(pass.hidden);
-    T* gates = pass.gates + (pass.recording ? base * width : 0);
+    const int gates = pass.shape->gates;
+    const std::int64_t blocks = blocks_of<T>(pass.hidden());
+    const Rows<T> to = pass.gates.from(pass.recording ? base : 0);
     std::int64_t depth = 0;
     for (int s = 0; s < pass.segment_count; ++s) depth += pass.segments[static_cast<std::size_t>(s)].depth;
+    // Under layer normalisation the bias comes after it.
+    const Start first = pass.shape->cell.normalised ? Start::zero : Start::bias;
     // Rows are shared out, or blocks of units when there are fewer rows than tiles need.
     const bool by_rows = rows >= 12 * member.size;
     const Member::Range mine = by_rows ? member.share(rows, 12) : Member::Range{0, rows};
@@ -193,117 +117,119 @@ class Direction {
     for (std::int64_t row = mine.begin; row < mine.end; row += kRowBlock) {
       const std::int64_t m = std::min(kRowBlock, mine.end - row);
       for (std::int64_t b = block.begin; b < block.end; ++b) {
-        const T* panel = pass.weights.input + b * depth * kGates * W;
-        Start start = Start::bias;
+        const T* panel = pass.weights.input + b * depth * gates * W;
+        Start start = first;
         for (int s = 0; s < pass.segment_count; ++s) {
           const InputSegment<T>& segment = pass.segments[static_cast<std::size_t>(s)];
-          panel_product<T, kGates>(start, m, segment.depth, segment.rows[base + row], segment.rows.stride, panel,
-                                   gates + row * width + b * kGates * W, width, pass.weights.bias + b * kGates * W);
-          panel += segment.depth * kGates * W;
+          panel_product<T>(gates, start, m, segment.depth, segment.rows[base + row], segment.rows.stride, panel,
+                           to[row] + b * gates * W, to.stride, pass.weights.bias + b * gates * W);
+          panel += segment.depth * gates * W;
           start = Start::sum;
         }
       }
     }
   }
 
-  /// Rows of one step that read their previous state from the same place.
-  struct Source {
-    std::int64_t first, last;  ///< sequences
-    Rows<const T> h;           ///< of sequence 0
-    std::array<Rows<const T>, kStates> state;
-  };
-
-  /// The previous step's row of each sequence, or the initial state for sequences that begin here.
-  static int sources(const Pass& pass, std::int64_t t, std::array<Source, 2>& out) noexcept {
-    const BatchLayout& layout = *pass.layout;
-    const std::int64_t before = pass.reverse ? t + 1 : t - 1;
-    const std::int64_t now = layout.active(t);
-    const std::int64_t running = before < 0 || before >= layout.steps() ? 0 : std::min(now, layout.active(before));
-    int count = 0;
-    if (running > 0) {
-      Source& source = out[static_cast<std::size_t>(count++)];
-      const std::int64_t row = layout.offset(before);
-      source = {0, running, {pass.out[row], pass.out.stride}, {}};
-      for (std::size_t s = 0; s < kStates; ++s) {
-        source.state[s] = pass.recording ? as_const(pass.record[s].from(row)) : as_const(pass.state[s]);
-      }
-    }
-    if (running < now) {
-      Source& source = out[static_cast<std::size_t>(count++)];
-      source = {running, now, pass.h0, {}};
-      for (std::size_t s = 0; s < kStates; ++s) source.state[s] = as_const(pass.state[s]);
-    }
-    return count;
-  }
-
-  static Rows<const T> as_const(Rows<T> rows) noexcept { return {rows.data, rows.stride}; }
-
   static void step(const Pass& pass, std::int64_t t, std::int64_t base, const Split& split) noexcept {
-    const std::int64_t width = pass.gate_width();
     const std::int64_t offset = pass.layout->offset(t);
-    const Rows<T> gates{pass.gates + (offset - base) * width, width};
-    std::array<Source, 2> source;
+    const Rows<T> gates = pass.gates.from(offset - base);
+    std::array<Source<T>, 2> source;
     const int count = sources(pass, t, source);
     for (int index = 0; index < count; ++index) {
-      const Source& from = source[static_cast<std::size_t>(index)];
+      const Source<T>& from = source[static_cast<std::size_t>(index)];
       const std::int64_t first = std::max(from.first, split.first_sequence);
       const std::int64_t last = std::min(from.last, split.last_sequence);
       for (std::int64_t n = first; n < last; n += kRowBlock) {
         const std::int64_t m = std::min(kRowBlock, last - n);
-        for (std::int64_t b = split.first_block; b < split.last_block; ++b) {
-          panel_product<T, kGates>(Start::sum, m, pass.hidden, from.h[n], from.h.stride,
-                                   pass.weights.recurrent + b * pass.hidden * kGates * W, gates[n] + b * kGates * W,
-                                   width);
-          std::array<Rows<const T>, kStates> previous;
-          std::array<Rows<T>, kStates> next;
-          for (std::size_t s = 0; s < kStates; ++s) {
-            previous[s] = from.state[s].from(n).columns(b * W);
-            next[s] = (pass.recording ? pass.record[s].from(offset + n) : pass.state[s].from(n)).columns(b * W);
-          }
-          pointwise_forward<Cell, T>(m, gates.from(n).columns(b * kGates * W), from.h.from(n).columns(b * W), previous,
-                                     next, pass.out.from(offset + n).columns(b * W));
+        if (pass.general) {
+          GeneralStep<T>::forward(pass, offset, gates.from(n), from, n, m);
+        } else {
+          fused_step(pass, offset, gates.from(n), from, n, m, split);
         }
       }
     }
   }
 
+  /// Block by block: product, then the cell while the block's gates are in L1.
+  static void fused_step(const Pass& pass, std::int64_t offset, Rows<T> gates, const Source<T>& from, std::int64_t n,
+                         std::int64_t m, const Split& split) noexcept {
+    const StackShape& shape = *pass.shape;
+    const CellSpec& cell = shape.cell;
+    const std::int64_t width = std::int64_t{shape.gates} * W;
+    const Rows<T> recurrent = pass.at(pass.recurrent, offset, n);
+    ForwardBlock<T> block{};
+    block.rows = m;
+    for (std::int64_t b = split.first_block; b < split.last_block; ++b) {
+      if (cell.recurrent) {
+        recurrent_product(pass, from, n, m, b, pass.weights.recurrent + b * shape.fed_width() * width,
+                          cell.separate ? Start::bias : Start::sum,
+                          cell.separate ? pass.weights.recurrent_bias + b * width : nullptr,
+                          (cell.separate ? recurrent : gates).columns(b * width));
+      }
+      GeneralStep<T>::fill_block(pass, offset, gates, from, n, b, block);
+      block.recurrent = cut(recurrent, 0, b * width).read();
+      for (std::size_t s = 0; s < cell.states; ++s) block.next[s] = pass.next_state(s, offset, n).columns(b * W);
+      block.h = pass.out.from(offset + n).columns(b * W);
+      pass.kernels->forward(block);
+    }
+  }
+
   static void step_back(const Pass& pass, std::int64_t t, const Split& split, const Group& group) noexcept {
-    const std::int64_t width = pass.gate_width();
     const std::int64_t offset = pass.layout->offset(t);
-    const Rows<T> gates{pass.gates + offset * width, width};
-    std::array<Source, 2> source;
+    std::array<Source<T>, 2> source;
     const int count = sources(pass, t, source);
     for (int index = 0; index < count; ++index) {
-      const Source& from = source[static_cast<std::size_t>(index)];
+      const Source<T>& from = source[static_cast<std::size_t>(index)];
       const std::int64_t first = std::max(from.first, split.first_sequence);
       const std::int64_t last = std::min(from.last, split.last_sequence);
       if (first >= last) continue;
-      for (std::int64_t b = split.first_block; b < split.last_block; ++b) {
-        std::array<Rows<const T>, kStates> previous;
-        std::array<Rows<const T>, kStates> next;
-        std::array<Rows<T>, kStates> d_state;
-        for (std::size_t s = 0; s < kStates; ++s) {
-          previous[s] = from.state[s].from(first).columns(b * W);
-          next[s] = as_const(pass.record[s].from(offset + first).columns(b * W));
-          d_state[s] = pass.d_state[s].from(first).columns(b * W);
-        }
-        const Rows<const T> d_out =
-            pass.d_out.data == nullptr ? Rows<const T>{} : pass.d_out.from(offset + first).columns(b * W);
-        pointwise_backward<Cell, T>(last - first, gates.from(first).columns(b * kGates * W),
-                                    from.h.from(first).columns(b * W),
-                                    as_const(pass.out.from(offset + first).columns(b * W)), previous, next, d_out,
-                                    pass.dh.from(first).columns(b * W), d_state);
+      if (pass.general) {
+        GeneralStep<T>::backward(pass, offset, from, first, last - first);
+      } else {
+        fused_step_back(pass, offset, from, first, last - first, split);
       }
     }
-    if (split.units) group.wait();
     const std::int64_t first = split.first_sequence;
     const std::int64_t last = std::min(pass.layout->active(t), split.last_sequence);
-    const Panels<T>& back = pass.back.recurrent;
-    const std::int64_t first_panel = split.first_block / kPanelPacks;
-    const std::int64_t last_panel = (split.last_block + kPanelPacks - 1) / kPanelPacks;
-    if (first < last && split.first_block < split.last_block) {
-      rows_times_panels<T>(Start::sum, last - first, gates[first], width, back, first_panel, last_panel, pass.dh[first],
-                           pass.dh.stride);
+    if (!pass.general && pass.back.recurrent.data != nullptr) {
+      if (split.units) group.wait();
+      if (first < last && split.first_block < split.last_block) {
+        const Rows<T>& gates = pass.shape->cell.separate ? pass.recurrent : pass.gates;
+        recurrent_gradient(pass, gates.from(offset + first).read(), pass.back.recurrent, first, last - first,
+                           split.first_block / kPanelPacks, (split.last_block + kPanelPacks - 1) / kPanelPacks, pass.dh);
+      }
+    }
+    if (pass.bptt_steps > 0) cut_gradients(pass, t, split);
+  }
+
+  static void fused_step_back(const Pass& pass, std::int64_t offset, const Source<T>& from, std::int64_t n,
+                              std::int64_t m, const Split& split) noexcept {
+    BackwardBlock<T> block{};
+    block.rows = m;
+    for (std::int64_t b = split.first_block; b < split.last_block; ++b) {
+      GeneralStep<T>::fill_block(pass, offset, from, n, b, block);
+      block.d_out = cut(pass.d_out, offset + n, b * W);
+      block.dh = pass.dh.from(n).columns(b * W);
+      pass.kernels->backward(block);
+    }
+  }
+
+  /// Truncated BPTT: nothing flows from the first step of a window, counted from each sequence's own start, to the
+  /// window before.
+  static void cut_gradients(const Pass& pass, std::int64_t t, const Split& split) noexcept {
+    const std::int64_t last = std::min(pass.layout->active(t), split.last_sequence);
+    const std::int64_t begin = split.first_block * W;
+    const std::int64_t count = (split.last_block - split.first_block) * W;
+    for (std::int64_t n = split.first_sequence; n < last; ++n) {
+      const std::int64_t own = pass.reverse ? pass.layout->length(n) - 1 - t : t;
+      if (own == 0 || own % pass.bptt_steps != 0) continue;
+      if (pass.general) {  // never cut by units; h may be narrower than the states
+        std::fill_n(pass.dh[n], padded<T>(pass.shape->output), T{0});
+        if (pass.dh_fed.data != nullptr) std::fill_n(pass.dh_fed[n], padded<T>(pass.shape->output), T{0});
+      } else {
+        std::fill_n(pass.dh[n] + begin, count, T{0});
+      }
+      for (std::size_t s = 0; s < pass.shape->cell.states; ++s) std::fill_n(pass.d_state[s][n] + begin, count, T{0});
     }
   }
 };

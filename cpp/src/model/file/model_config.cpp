@@ -120,6 +120,11 @@ Json config_to_json(const ModelConfig& config) {
                             {"num_layers", r.num_layers},
                             {"bidirectional", r.bidirectional},
                             {"dropout", r.dropout},
+                            {"variational_dropout", r.variational_dropout},
+                            {"recurrent_dropout", r.recurrent_dropout},
+                            {"zoneout_hidden", r.zoneout_hidden},
+                            {"zoneout_cell", r.zoneout_cell},
+                            {"learn_initial_state", r.learn_initial_state},
                             {"dtype", name_of(dtypes, r.dtype)},
                             {"seed", r.seed},
                             {"cell_options", std::move(options)}};
@@ -133,7 +138,8 @@ ModelConfig config_from_json(const Json& json) {
   const Section model(json, "model", {"recurrent", "pooling", "activation", "outputs"});
   const Section recurrent(
       model.at("recurrent"), "model.recurrent",
-      {"cell", "input_size", "hidden_size", "num_layers", "bidirectional", "dropout", "dtype", "seed", "cell_options"});
+      {"cell", "input_size", "hidden_size", "num_layers", "bidirectional", "dropout", "variational_dropout",
+       "recurrent_dropout", "zoneout_hidden", "zoneout_cell", "learn_initial_state", "dtype", "seed", "cell_options"});
   ModelConfig config;
   RecurrentConfig& r = config.recurrent;
   r.cell = recurrent.string("cell");
@@ -142,6 +148,11 @@ ModelConfig config_from_json(const Json& json) {
   r.num_layers = recurrent.size("num_layers");
   r.bidirectional = recurrent.boolean("bidirectional");
   r.dropout = recurrent.number("dropout");
+  r.variational_dropout = recurrent.number("variational_dropout");
+  r.recurrent_dropout = recurrent.number("recurrent_dropout");
+  r.zoneout_hidden = recurrent.number("zoneout_hidden");
+  r.zoneout_cell = recurrent.number("zoneout_cell");
+  r.learn_initial_state = recurrent.boolean("learn_initial_state");
   r.dtype = recurrent.one_of("dtype", dtypes);
   r.seed = recurrent.seed("seed");
   const Json& options = recurrent.at("cell_options");
@@ -155,23 +166,6 @@ ModelConfig config_from_json(const Json& json) {
   config.activation = model.one_of("activation", activations);
   config.outputs = model.size("outputs");
   return config;
-}
-
-std::int64_t gate_count(const std::string& cell) {
-  std::string known;
-  for (const CellInfo& info : cells()) {
-    if (info.name == cell) return static_cast<std::int64_t>(info.gates.size());
-    known += (known.empty() ? "'" : ", '") + info.name + "'";
-  }
-  throw FileError("model.recurrent.cell: unknown cell " + quoted(cell) + "; this version has " + known);
-}
-
-std::int64_t checked_product(std::int64_t a, std::int64_t b) {
-  std::int64_t product = 0;
-  if (__builtin_mul_overflow(a, b, &product)) {
-    throw FileError("the model's sizes are too large: " + std::to_string(a) + " times " + std::to_string(b));
-  }
-  return product;
 }
 
 }  // namespace lstmcore::file

@@ -131,9 +131,14 @@ void check_tensor(const Header& header, const std::string& name, const char* dty
 
 /// Before the model exists: a file that passes holds every byte that the model's weights will take.
 void check_core_tensors(const Header& header, const ModelConfig& config) {
+  std::vector<TensorInfo> tensors;
+  try {
+    tensors = Model::tensors_of(config);
+  } catch (const std::logic_error& error) {
+    throw FileError(std::string("its architecture is not one this version can build: ") + error.what());
+  }
   const char* dtype = dtype_text(config.recurrent.dtype);
-  visit_core_tensors(config,
-                     [&](const ExpectedTensor& tensor) { check_tensor(header, tensor.name, dtype, tensor.shape); });
+  for (const TensorInfo& tensor : tensors) check_tensor(header, tensor.name, dtype, tensor.shape);
   check_tensor(header, "input_mean", "F64", {config.recurrent.input_size});
   check_tensor(header, "input_scale", "F64", {config.recurrent.input_size});
   check_tensor(header, "output_mean", "F64", {config.outputs});

@@ -1,0 +1,81 @@
+// What the drivers know of a cell: its constants and options as plain values, and its functions.
+#pragma once
+
+#include "cells/registry.hpp"
+#include "kernels/pointwise.hpp"
+
+#include <algorithm>
+
+LSTMCORE_BEGIN_NAMESPACE
+
+/// Constants of a cell type (see CellDefaults in cells/cell.hpp), and those of its options that are sizes.
+struct CellSpec {
+  int gates = 0;
+  std::size_t states = 0;  ///< besides h
+  std::size_t vectors = 0;
+  std::size_t feedback = 0;
+  bool recurrent = true, separate = false, reset_before = false, truncated = false;
+  bool normalised = false, normalised_state = false, has_candidate = false;
+  bool recurrent_bias = false;  ///< bR exists
+  std::array<int, 4> norm_groups{};
+  int output_gate = 0;
+  std::array<VectorTerm, kMaxVectors> vector_terms{};
+  std::string vector_name, feedback_name;
+  std::vector<std::string> gate_names, state_names;
+
+  std::int64_t projection = 0;  ///< width of h where it is projected, else 0
+  std::int64_t heads = 1;
+  std::int64_t block_size = 1;                   ///< units that share the gates marked in `shared`
+  std::array<bool, kMaxGates> shared{};
+
+  /// Whether the kernels' weights differ in shape from the user's, see sequence/expansion.hpp.
+  bool expands() const noexcept { return block_size > 1 || feedback > 0 || heads > 1; }
+  unsigned all_gates() const noexcept { return (1U << gates) - 1U; }
+};
+
+template <class Cell>
+CellSpec describe_cell() {
+  static_assert(Cell::kGates <= kMaxGates && Cell::kStates <= kMaxStates && Cell::kVectors <= kMaxVectors);
+  CellSpec spec;
+  spec.gates = Cell::kGates;
+  spec.states = Cell::kStates;
+  spec.vectors = Cell::kVectors;
+  spec.feedback = Cell::kFeedback;
+  spec.recurrent = Cell::kRecurrent;
+  spec.separate = Cell::kSeparate;
+  spec.recurrent_bias = Cell::kSeparate;
+  spec.reset_before = Cell::kResetBefore;
+  spec.truncated = Cell::kTruncated;
+  spec.normalised = Cell::kNormalised;
+  spec.normalised_state = Cell::kNormalisedState;
+  spec.has_candidate = Cell::kHasCandidate;
+  spec.norm_groups = Cell::kNormGroups;
+  spec.output_gate = Cell::kOutputGate;
+  std::copy(Cell::kVectorTerms.begin(), Cell::kVectorTerms.end(), spec.vector_terms.begin());
+  spec.vector_name = Cell::kVectorName;
+  spec.feedback_name = Cell::kFeedbackName;
+  spec.gate_names.assign(Cell::kGateNames.begin(), Cell::kGateNames.end());
+  spec.state_names.assign(Cell::kStateNames.begin(), Cell::kStateNames.end());
+  return spec;
+}
+
+inline CellSpec cell_spec(const RecurrentConfig& config) {
+  CellSpec spec =
+      visit_cell(config.cell, config.cell_options, [](auto cell) { return describe_cell<decltype(cell)>(); });
+  const auto& options = cell_info(config.cell).options;
+  const auto size_of_option = [&](const char* name, std::int64_t otherwise) {
+    return options.count(name) == 0 ? otherwise : option_of<std::int64_t>(config.cell, config.cell_options, name);
+  };
+  spec.projection = size_of_option("proj_size", 0);
+  spec.heads = size_of_option("heads", 1);
+  spec.block_size = size_of_option("block_size", 1);
+  if (config.cell == "lstm1997") spec.shared = {true, false, true, false};
+  return spec;
+}
+
+template <class T>
+CellKernels<T> kernels_of(const RecurrentConfig& config) {
+  return visit_cell(config.cell, config.cell_options, [](auto cell) { return cell_kernels<decltype(cell), T>(); });
+}
+
+LSTMCORE_END_NAMESPACE
