@@ -243,8 +243,14 @@ def test_unfitted(kind: Any) -> None:
         ({"cell": "transformer"}, ValueError, "cell='transformer' is unknown. Available: .*'lstm'"),
         ({"pooling": "attention"}, NotImplementedError, "pooling='attention' is not implemented yet. Use 'last'"),
         ({"pooling": "sum"}, ValueError, "'pooling'"),
-        ({"recurrent_dropout": 0.1}, NotImplementedError, "recurrent_dropout=0.1 is not implemented yet"),
-        ({"bptt_steps": 20}, NotImplementedError, "bptt_steps=20"),
+        ({"cell": "elman", "recurrent_dropout": 0.1}, ValueError, "recurrent_dropout: cell 'elman' has no candidate"),
+        ({"cell": "gru", "zoneout_cell": 0.1}, ValueError, "zoneout_cell: cell 'gru' has no state besides h"),
+        ({"variational_dropout": 1.0}, ValueError, "'variational_dropout'"),
+        ({"learn_initial_state": "yes"}, ValueError, "'learn_initial_state'"),
+        ({"bptt_steps": 0}, ValueError, "'bptt_steps'"),
+        ({"label_smoothing": 1.0}, ValueError, "'label_smoothing'"),
+        ({"max_norm": 0.0}, ValueError, "'max_norm'"),
+        ({"gradient_noise": -1.0}, ValueError, "'gradient_noise'"),
         ({"device": "cuda"}, NotImplementedError, "device='cuda' is not implemented yet. Use 'cpu'"),
         ({"precision": "bfloat16"}, NotImplementedError, "precision='bfloat16'.*'float32' or 'float64'"),
     ],
@@ -295,7 +301,8 @@ def test_the_two_estimators_document_shared_parameters_alike() -> None:
 
     classifier, regressor = paragraphs(SequenceClassifier), paragraphs(SequenceRegressor)
     assert set(regressor) - set(classifier) == {"loss", "huber_delta"}
-    differing = {name for name in classifier if classifier[name] != regressor[name]}
+    assert set(classifier) - set(regressor) == {"label_smoothing"}
+    differing = {name for name in set(classifier) & set(regressor) if classifier[name] != regressor[name]}
     assert differing == {"validation_fraction", "standardize", "class_weight"}
 
 

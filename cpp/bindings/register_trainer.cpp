@@ -64,6 +64,10 @@ const std::vector<Option>& trainer_options() {
       {"tolerance", &C::tolerance},
       {"clip_norm", &C::clip_norm},
       {"clip_value", &C::clip_value},
+      {"label_smoothing", &C::label_smoothing},
+      {"max_norm", &C::max_norm},
+      {"gradient_noise", &C::gradient_noise},
+      {"bptt_steps", &C::bptt_steps},
       {"batch_size", &C::batch_size},
       {"shuffle", &C::shuffle},
       {"seed", Seed{}},
@@ -329,6 +333,9 @@ options : dict
     adamw; epsilon also rmsprop); rho 0.99 (rmsprop); alpha 0.0, L2 penalty on weights, not biases (adamw: decoupled decay);
     schedule: 'constant' (default), 'step', 'cosine' or 'plateau', with epochs 200 (cosine), schedule_factor 0.5 and
     schedule_every 10 (step, plateau), tolerance 1e-4 (plateau); clip_norm and clip_value, 0.0 for off (Pascanu et al. 2013);
+    label_smoothing 0.0 (cross_entropy; Szegedy et al. 2016); max_norm 0.0, bound for the norm of each row of a weight matrix
+    (Srivastava et al. 2014); gradient_noise 0.0 (Neelakantan et al. 2015); bptt_steps 0, gradients flow back over windows
+    of so many steps, 0 for whole sequences (Williams & Peng 1990);
     batch_size 32; shuffle True; seed 0; n_threads None.
 
 Raises

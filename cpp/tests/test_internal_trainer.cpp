@@ -87,7 +87,7 @@ class LinearNetwork {
     return true;
   }
 
-  bool backward(Workspace& workspace, const T* dscores, T* gradient, int, CancelToken*) const {
+  bool backward(Workspace& workspace, const T* dscores, T* gradient, std::int64_t, int, CancelToken*) const {
     const std::int64_t I = features_, K = config_.outputs;
     const auto N = static_cast<std::int64_t>(workspace.means.size()) / I;
     std::fill_n(gradient, parameter_count(), T(0));

@@ -41,6 +41,11 @@ class SequenceEstimator(BaseEstimator):
     bidirectional: bool
     pooling: str
     dropout: float
+    recurrent_dropout: float
+    variational_dropout: float
+    zoneout_hidden: float
+    zoneout_cell: float
+    learn_initial_state: bool
     solver: str
     learning_rate_init: float
     learning_rate: str
@@ -61,6 +66,9 @@ class SequenceEstimator(BaseEstimator):
     n_iter_no_change: int | None
     clip_norm: float | None
     clip_value: float | None
+    max_norm: float | None
+    gradient_noise: float
+    bptt_steps: int | None
     standardize: bool
     warm_start: bool
     shuffle: bool
@@ -303,6 +311,11 @@ class SequenceEstimator(BaseEstimator):
                 "num_layers": int(self.num_layers),
                 "bidirectional": bool(self.bidirectional),
                 "dropout": float(self.dropout),
+                "variational_dropout": float(self.variational_dropout),
+                "recurrent_dropout": float(self.recurrent_dropout),
+                "zoneout_hidden": float(self.zoneout_hidden),
+                "zoneout_cell": float(self.zoneout_cell),
+                "learn_initial_state": bool(self.learn_initial_state),
                 "dtype": self.precision,
                 "seed": seed,
                 "n_threads": thread_count(self.n_jobs),
@@ -337,6 +350,11 @@ class SequenceEstimator(BaseEstimator):
             ("num_layers", recurrent["num_layers"]),
             ("bidirectional", recurrent["bidirectional"]),
             ("dropout", recurrent["dropout"]),
+            ("variational_dropout", recurrent["variational_dropout"]),
+            ("recurrent_dropout", recurrent["recurrent_dropout"]),
+            ("zoneout_hidden", recurrent["zoneout_hidden"]),
+            ("zoneout_cell", recurrent["zoneout_cell"]),
+            ("learn_initial_state", recurrent["learn_initial_state"]),
             ("precision", recurrent["dtype"]),
             ("pooling", config["pooling"]),
         ):
@@ -370,6 +388,10 @@ class SequenceEstimator(BaseEstimator):
             "tolerance": float(self.tol),
             "clip_norm": float(self.clip_norm or 0.0),
             "clip_value": float(self.clip_value or 0.0),
+            "max_norm": float(self.max_norm or 0.0),
+            "gradient_noise": float(self.gradient_noise),
+            "label_smoothing": float(getattr(self, "label_smoothing", 0.0)),  # classifiers only
+            "bptt_steps": int(self.bptt_steps or 0),
             "batch_size": int(self.batch_size),
             "shuffle": bool(self.shuffle),
             "n_threads": thread_count(self.n_jobs),

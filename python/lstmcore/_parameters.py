@@ -84,6 +84,10 @@ RULES: dict[str, Rule] = {
     "pooling": _choice("last", "mean", "max", "attention", "hopfield"),
     "dropout": _real("[0, 1)"),
     "recurrent_dropout": _real("[0, 1)"),
+    "variational_dropout": _real("[0, 1)"),
+    "zoneout_hidden": _real("[0, 1)"),
+    "zoneout_cell": _real("[0, 1)"),
+    "learn_initial_state": _boolean,
     "loss": _choice("squared_error", "absolute_error", "huber"),
     "huber_delta": _real("(0, inf)"),
     "solver": _choice("sgd", "rmsprop", "adam", "adamw"),
@@ -106,6 +110,9 @@ RULES: dict[str, Rule] = {
     "n_iter_no_change": _or_none(_integer(1)),
     "clip_norm": _or_none(_real("(0, inf)")),
     "clip_value": _or_none(_real("(0, inf)")),
+    "max_norm": _or_none(_real("(0, inf)")),
+    "gradient_noise": _real("[0, inf)"),
+    "label_smoothing": _real("[0, 1)"),
     "bptt_steps": _or_none(_integer(1)),
     "standardize": _boolean,
     "class_weight": Rule("None, 'balanced' or a dict of class label to weight >= 0", _is_class_weight),
@@ -138,16 +145,6 @@ def check_available(parameters: Mapping[str, Any]) -> None:
             raise NotImplementedError(
                 f"{name}={parameters[name]!r} is not implemented yet. Use {' or '.join(map(repr, values))}."
             )
-    if parameters["recurrent_dropout"] > 0:
-        raise NotImplementedError(
-            f"recurrent_dropout={parameters['recurrent_dropout']!r} is not implemented yet. Use recurrent_dropout=0.0, "
-            "and dropout for the connections between layers."
-        )
-    if parameters["bptt_steps"] is not None:
-        raise NotImplementedError(
-            f"bptt_steps={parameters['bptt_steps']!r} (truncated backpropagation) is not implemented yet. "
-            "Use bptt_steps=None, which goes back through whole sequences, or cut the sequences into shorter ones."
-        )
 
 
 def thread_count(n_jobs: int | None) -> int | None:

@@ -50,7 +50,15 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         Probability with which outputs of every layer but the last are zeroed in training (Zaremba, Sutskever & Vinyals,
         2014). With one layer it has no effect, and `fit` warns.
     recurrent_dropout : float in [0, 1), default 0.0
-        Dropout on the cell's candidate (Semeniuta, Severyn & Barth, 2016). Not available yet: must be 0.
+        Dropout on the cell's candidate in training (Semeniuta, Severyn & Barth, 2016); "elman" and "indrnn" have none.
+    variational_dropout : float in [0, 1), default 0.0
+        Dropout in training with one mask a sequence for all its steps, on each layer's input and on h where it enters
+        the recurrent weights (Gal & Ghahramani, 2016).
+    zoneout_hidden, zoneout_cell : float in [0, 1), default 0.0, 0.0
+        Probability with which a unit's h, or its other states, keep the value of the step before in training; their
+        expectation in prediction (Krueger et al., 2017).
+    learn_initial_state : bool, default False
+        Whether the state that sequences start from is learnt too, instead of being zero.
     solver : {"sgd", "rmsprop", "adam", "adamw"}, default "adam"
         Stochastic gradient descent with momentum, RMSProp (Tieleman & Hinton, 2012), Adam (Kingma & Ba, 2015), AdamW
         (Loshchilov & Hutter, 2019).
@@ -97,9 +105,15 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         Gradients with a larger global L2 norm are scaled down to it (Pascanu, Mikolov & Bengio, 2013). None: off.
     clip_value : float or None, default None
         Every element of the gradient is limited to ± this. None: off.
+    max_norm : float or None, default None
+        Upper bound for the norm of each row of every weight matrix (Srivastava et al., 2014). None: off.
+    gradient_noise : float, default 0.0
+        η of Gaussian noise on the clipped gradient, of variance η / (1 + step)^0.55 (Neelakantan et al., 2015).
+    label_smoothing : float in [0, 1), default 0.0
+        Share of the target that is spread over all classes in training (Szegedy et al., 2016).
     bptt_steps : int or None, default None
-        Truncated backpropagation through time. Not available yet: must be None, which goes back through whole
-        sequences.
+        Truncated backpropagation through time (Williams & Peng, 1990): states are carried through whole sequences,
+        gradients flow back over windows of this many steps. None: whole sequences.
     standardize : bool, default True
         Whether each feature is shifted and scaled to mean 0 and standard deviation 1 over all steps of the training
         sequences. Constant ones are only shifted. The statistics are part of the model.
@@ -170,6 +184,10 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         pooling: str = "last",
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
+        variational_dropout: float = 0.0,
+        zoneout_hidden: float = 0.0,
+        zoneout_cell: float = 0.0,
+        learn_initial_state: bool = False,
         solver: str = "adam",
         learning_rate_init: float = 5e-3,
         learning_rate: str = "constant",
@@ -190,6 +208,9 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         n_iter_no_change: int | None = 10,
         clip_norm: float | None = 5.0,
         clip_value: float | None = None,
+        max_norm: float | None = None,
+        gradient_noise: float = 0.0,
+        label_smoothing: float = 0.0,
         bptt_steps: int | None = None,
         standardize: bool = True,
         class_weight: dict[Any, float] | str | None = None,
@@ -209,6 +230,10 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         self.pooling = pooling
         self.dropout = dropout
         self.recurrent_dropout = recurrent_dropout
+        self.variational_dropout = variational_dropout
+        self.zoneout_hidden = zoneout_hidden
+        self.zoneout_cell = zoneout_cell
+        self.learn_initial_state = learn_initial_state
         self.solver = solver
         self.learning_rate_init = learning_rate_init
         self.learning_rate = learning_rate
@@ -229,6 +254,9 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         self.n_iter_no_change = n_iter_no_change
         self.clip_norm = clip_norm
         self.clip_value = clip_value
+        self.max_norm = max_norm
+        self.gradient_noise = gradient_noise
+        self.label_smoothing = label_smoothing
         self.bptt_steps = bptt_steps
         self.standardize = standardize
         self.class_weight = class_weight

@@ -50,7 +50,15 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         Probability with which outputs of every layer but the last are zeroed in training (Zaremba, Sutskever & Vinyals,
         2014). With one layer it has no effect, and `fit` warns.
     recurrent_dropout : float in [0, 1), default 0.0
-        Dropout on the cell's candidate (Semeniuta, Severyn & Barth, 2016). Not available yet: must be 0.
+        Dropout on the cell's candidate in training (Semeniuta, Severyn & Barth, 2016); "elman" and "indrnn" have none.
+    variational_dropout : float in [0, 1), default 0.0
+        Dropout in training with one mask a sequence for all its steps, on each layer's input and on h where it enters
+        the recurrent weights (Gal & Ghahramani, 2016).
+    zoneout_hidden, zoneout_cell : float in [0, 1), default 0.0, 0.0
+        Probability with which a unit's h, or its other states, keep the value of the step before in training; their
+        expectation in prediction (Krueger et al., 2017).
+    learn_initial_state : bool, default False
+        Whether the state that sequences start from is learnt too, instead of being zero.
     loss : {"squared_error", "absolute_error", "huber"}, default "squared_error"
         Mean over sequences and targets of e², |e|, or Huber's (1964): ½e² up to |e| = `huber_delta`, linear beyond. e
         is in units of the standardised targets.
@@ -101,9 +109,13 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         Gradients with a larger global L2 norm are scaled down to it (Pascanu, Mikolov & Bengio, 2013). None: off.
     clip_value : float or None, default None
         Every element of the gradient is limited to ± this. None: off.
+    max_norm : float or None, default None
+        Upper bound for the norm of each row of every weight matrix (Srivastava et al., 2014). None: off.
+    gradient_noise : float, default 0.0
+        η of Gaussian noise on the clipped gradient, of variance η / (1 + step)^0.55 (Neelakantan et al., 2015).
     bptt_steps : int or None, default None
-        Truncated backpropagation through time. Not available yet: must be None, which goes back through whole
-        sequences.
+        Truncated backpropagation through time (Williams & Peng, 1990): states are carried through whole sequences,
+        gradients flow back over windows of this many steps. None: whole sequences.
     standardize : bool, default True
         Whether each feature is shifted and scaled to mean 0 and standard deviation 1 over all steps of the training
         sequences; and each target likewise, training and losses being on standardised targets and predictions in the
@@ -173,6 +185,10 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         pooling: str = "last",
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
+        variational_dropout: float = 0.0,
+        zoneout_hidden: float = 0.0,
+        zoneout_cell: float = 0.0,
+        learn_initial_state: bool = False,
         loss: str = "squared_error",
         huber_delta: float = 1.0,
         solver: str = "adam",
@@ -195,6 +211,8 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         n_iter_no_change: int | None = 10,
         clip_norm: float | None = 5.0,
         clip_value: float | None = None,
+        max_norm: float | None = None,
+        gradient_noise: float = 0.0,
         bptt_steps: int | None = None,
         standardize: bool = True,
         class_weight: dict[Any, float] | str | None = None,
@@ -214,6 +232,10 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         self.pooling = pooling
         self.dropout = dropout
         self.recurrent_dropout = recurrent_dropout
+        self.variational_dropout = variational_dropout
+        self.zoneout_hidden = zoneout_hidden
+        self.zoneout_cell = zoneout_cell
+        self.learn_initial_state = learn_initial_state
         self.loss = loss
         self.huber_delta = huber_delta
         self.solver = solver
@@ -236,6 +258,8 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         self.n_iter_no_change = n_iter_no_change
         self.clip_norm = clip_norm
         self.clip_value = clip_value
+        self.max_norm = max_norm
+        self.gradient_noise = gradient_noise
         self.bptt_steps = bptt_steps
         self.standardize = standardize
         self.class_weight = class_weight

@@ -28,6 +28,15 @@ struct TrainerConfig {
   double tolerance = 1e-4;           ///< plateau: what counts as progress
   double clip_norm = 0.0;            ///< global norm of the gradient; 0: off
   double clip_value = 0.0;           ///< every element; 0: off
+  /// cross_entropy: share of the target spread over all classes, in [0, 1) (Szegedy et al. 2016); not in evaluate().
+  double label_smoothing = 0.0;
+  /// Upper bound for the norm of each row of every weight matrix after an update (Srivastava et al. 2014); 0: off.
+  double max_norm = 0.0;
+  /// η of Gaussian noise on the clipped gradient, with variance η / (1 + step)^0.55 (Neelakantan et al. 2015); 0: off.
+  double gradient_noise = 0.0;
+  /// Truncated BPTT: gradients flow back over windows of so many steps, states forward over all of them (Williams & Peng
+  /// 1990); 0: whole sequences. Windows are counted from where a direction starts a sequence.
+  std::int64_t bptt_steps = 0;
   std::int64_t batch_size = 32;
   bool shuffle = true;  ///< length-bucketed
   std::uint64_t seed = 0;

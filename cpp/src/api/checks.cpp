@@ -196,6 +196,16 @@ void check(const TrainerConfig& config) {
   expect(config.tolerance >= 0, "tolerance", config.tolerance, "a number of at least 0");
   expect(config.clip_norm >= 0, "clip_norm", config.clip_norm, "0 (off) or a number above 0");
   expect(config.clip_value >= 0, "clip_value", config.clip_value, "0 (off) or a number above 0");
+  expect(config.label_smoothing >= 0 && config.label_smoothing < 1, "label_smoothing", config.label_smoothing,
+         "a number in [0, 1)");
+  expect(config.label_smoothing == 0 || config.loss == Loss::cross_entropy, "label_smoothing", config.label_smoothing,
+         "0 with any loss but cross_entropy");
+  expect(config.max_norm >= 0 && std::isfinite(config.max_norm), "max_norm", config.max_norm,
+         "0 (off) or a number above 0");
+  expect(config.gradient_noise >= 0 && std::isfinite(config.gradient_noise), "gradient_noise", config.gradient_noise,
+         "0 (off) or a number above 0");
+  expect(config.bptt_steps >= 0, "bptt_steps", static_cast<double>(config.bptt_steps),
+         "0 (whole sequences) or an integer of at least 1");
   expect(config.batch_size >= 1, "batch_size", static_cast<double>(config.batch_size), "an integer of at least 1");
   check_threads(config.n_threads);
 }

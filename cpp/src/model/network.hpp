@@ -78,7 +78,8 @@ class Network {
   }
 
   /// Gradient of the last forward with training == true. False when cancelled.
-  bool backward(Workspace& ws, const T* d_scores, T* gradient, int n_threads, CancelToken* cancel) const {
+  bool backward(Workspace& ws, const T* d_scores, T* gradient, std::int64_t bptt_steps, int n_threads,
+                CancelToken* cancel) const {
     const BatchLayout& layout = ws.stack.layout;
     const std::int64_t n = layout.sequences();
     const std::int64_t k = config_.outputs;
@@ -95,6 +96,7 @@ class Network {
     }
     BackwardOptions<T> options;
     options.gradient = gradient;
+    options.bptt_steps = bptt_steps;
     options.n_threads = stack_.threads_for(layout.rows(), n_threads);
     options.cancel = cancel;
     return stack_.backward(parameters_.data(), options, ws.stack, [&](Rows<T> d_out, Member member) {

@@ -3,6 +3,7 @@
 //   loss of the batch = Σ_n w_n l_n / Σ_n w_n,  w_n the sample weights (1 without); 0, with gradient 0, where Σ w_n = 0
 //
 //   cross_entropy  l = log Σ_k exp(s_k) − s_y                          s: scores [K], y: class index
+//                  with label smoothing ε: s_y → (1 − ε) s_y + ε mean_k s_k               (Szegedy et al. 2016)
 //   squared        l = mean_k (s_k − y_k)²
 //   absolute       l = mean_k |s_k − y_k|, with slope 0 at 0
 //   huber          l = mean_k (½ e² where |e| ≤ δ, else δ(|e| − ½ δ)), e = s_k − y_k        (Huber 1964)
@@ -98,9 +99,10 @@ double elementwise(const LossBatch<T>& batch, Error error, double inverse_weight
 }
 
 template <class T>
-double cross_entropy(const LossBatch<T>& batch, double inverse_weight, T* gradient) {
+double cross_entropy(const LossBatch<T>& batch, double smoothing, double inverse_weight, T* gradient) {
   double sum = 0.0;
   const std::int64_t K = batch.outputs;
+  const double everywhere = smoothing / static_cast<double>(K);
   for (std::int64_t n = 0; n < batch.count; ++n) {
     const double weight = batch.weights == nullptr ? 1.0 : batch.weights[n];
     const T* scores = batch.scores + n * K;
@@ -116,12 +118,21 @@ double cross_entropy(const LossBatch<T>& batch, double inverse_weight, T* gradie
       rest += k == top ? 0.0 : term;
       if (slopes != nullptr) slopes[k] = static_cast<T>(term);
     }
-    if (weight != 0.0) sum += weight * (std::log1p(rest) + (maximum - static_cast<double>(scores[label])));
+    if (weight != 0.0) {
+      double nearness = maximum - static_cast<double>(scores[label]);
+      if (smoothing != 0.0) {
+        double mean = 0.0;
+        for (std::int64_t k = 0; k < K; ++k) mean += maximum - static_cast<double>(scores[k]);
+        nearness = (1.0 - smoothing) * nearness + everywhere * mean;
+      }
+      sum += weight * (std::log1p(rest) + nearness);
+    }
     if (slopes == nullptr) continue;
     const double factor = weight * inverse_weight;
     const double per_term = factor / (1.0 + rest);
     for (std::int64_t k = 0; k < K; ++k) {
-      const double slope = per_term * static_cast<double>(slopes[k]) - (k == label ? factor : 0.0);
+      const double slope = per_term * static_cast<double>(slopes[k]) - factor * everywhere -
+                           (k == label ? factor * (1.0 - smoothing) : 0.0);
       slopes[k] = factor == 0.0 ? T(0) : static_cast<T>(slope);
     }
   }
@@ -131,15 +142,15 @@ double cross_entropy(const LossBatch<T>& batch, double inverse_weight, T* gradie
 }  // namespace loss_detail
 
 /// Loss of a batch; where gradient is not nullptr, d(Σ w l / Σ w)/d scores goes there ([N, K], overwritten).
-/// delta: of Loss::huber, > 0, on the scale of the scores.
+/// delta: of Loss::huber, > 0, on the scale of the scores; smoothing: of cross_entropy.
 template <class T>
-WeightedLoss evaluate_loss(Loss loss, double delta, const LossBatch<T>& batch, T* gradient) {
+WeightedLoss evaluate_loss(Loss loss, double delta, const LossBatch<T>& batch, T* gradient, double smoothing = 0.0) {
   WeightedLoss result;
   result.weight = loss_detail::total_weight(batch.weights, batch.count);
   const double inverse = result.weight > 0.0 ? 1.0 / result.weight : 0.0;
   switch (loss) {
     case Loss::cross_entropy:
-      result.sum = loss_detail::cross_entropy(batch, inverse, gradient);
+      result.sum = loss_detail::cross_entropy(batch, smoothing, inverse, gradient);
       break;
     case Loss::squared:
       result.sum = loss_detail::elementwise(batch, loss_detail::Squared{}, inverse, gradient);

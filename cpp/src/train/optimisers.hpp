@@ -36,10 +36,9 @@ struct ParameterRange {
   bool penalised = false;
 };
 
-/// Whether ½ α w² applies: weight matrices, not biases (nor other vectors that a cell may have).
+/// Whether ½ α w² applies: weight matrices, not biases nor other vectors (peepholes are three vectors under one name).
 inline bool is_penalised(const TensorInfo& tensor) {
-  const std::string& name = tensor.name;
-  return name.rfind("W_", 0) == 0 || name.rfind("R_", 0) == 0 || name == "head_W";
+  return tensor.shape.size() == 2 && tensor.name.rfind("P_", 0) != 0;
 }
 
 /// The tensors as few ranges as possible. They cover the vector in order.

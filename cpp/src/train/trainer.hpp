@@ -10,6 +10,7 @@
 #include "base/rng.hpp"
 #include "base/threads.hpp"
 #include "train/batches.hpp"
+#include "train/constraints.hpp"
 #include "train/clipping.hpp"
 #include "train/losses.hpp"
 #include "train/optimisers.hpp"
@@ -120,7 +121,7 @@ class TrainerLoop {
 
  private:
   // What the streams of random numbers under the seed are for. The initial weights use names of tensors instead.
-  static constexpr std::uint64_t order_stream = 1, dropout_stream = 2;
+  static constexpr std::uint64_t order_stream = 1, dropout_stream = 2, noise_stream = 3;
 
   /// From so many parameters on, threads share the passes over the parameter vector: below, waking them costs more.
   static constexpr std::int64_t shared_pass = 262144;
@@ -186,10 +187,11 @@ class TrainerLoop {
     }
     {
       const FlushDenormals guard;
-      loss = evaluate_loss(config_.loss, config_.huber_delta, batch_.compared(outputs_), batch_.slopes.data());
+      loss = evaluate_loss(config_.loss, config_.huber_delta, batch_.compared(outputs_), batch_.slopes.data(),
+                           config_.label_smoothing);
     }
     if (!place.empty() && !std::isfinite(loss.sum)) throw_diverged("loss", place);
-    return network_.backward(workspace_, batch_.slopes.data(), gradient, threads(), &token);
+    return network_.backward(workspace_, batch_.slopes.data(), gradient, config_.bptt_steps, threads(), &token);
   }
 
   /// Clips gradient_ and steps.
@@ -198,8 +200,14 @@ class TrainerLoop {
     const int team = count < shared_pass ? 1 : usable_threads(threads());
     const double norm = std::sqrt(sum_of_squares(gradient_.data(), count, team, partial_));
     if (!std::isfinite(norm)) throw_diverged("gradient", place);
-    const Clip<Scalar> clip = make_clip<Scalar>(norm, config_.clip_norm, config_.clip_value);
+    Clip<Scalar> clip = make_clip<Scalar>(norm, config_.clip_norm, config_.clip_value);
+    if (config_.gradient_noise > 0.0) {
+      add_noise(config_.gradient_noise, optimiser_.steps(), mix(config_.seed, noise_stream), clip, count,
+                gradient_.data());
+      clip = Clip<Scalar>{};
+    }
     optimiser_.update(learning_rate_.rate(), clip, network_.parameters(), gradient_.data(), team);
+    if (config_.max_norm > 0.0) limit_row_norms(config_.max_norm, network_.tensors(), network_.parameters());
     network_.parameters_changed();
   }
 
