@@ -21,7 +21,7 @@ NAME = "onnxruntime"
 INT8 = "onnxruntime int8"
 
 # Gate blocks of our rows (and PyTorch's) in the order of the ONNX operators: LSTM has i, o, f, c.
-_ORDER = {"lstm": (0, 3, 1, 2), "elman": (0,)}
+_ORDER = {"lstm": (0, 3, 1, 2), "elman": (0,), "gru": (1, 0, 2)}
 
 
 def version() -> str:
@@ -71,7 +71,8 @@ def build_model(problem: Problem) -> onnx.ModelProto:
     row = problem.row
     directions = 2 if row.bidirectional else 1
     weights = {name: value.detach().numpy() for name, value in problem.module.named_parameters()}
-    operator = {"lstm": "LSTM", "elman": "RNN"}[row.cell]
+    operator = {"lstm": "LSTM", "elman": "RNN", "gru": "GRU"}[row.cell]
+    extra = {"linear_before_reset": 1} if row.cell == "gru" else {}
     tensors, nodes = [], []
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["T", "N", row.I])]
     lengths = ""
@@ -98,6 +99,7 @@ def build_model(problem: Problem) -> onnx.ModelProto:
                 ["y" if last else f"y{layer}", *states],
                 hidden_size=row.H,
                 direction="bidirectional" if row.bidirectional else "forward",
+                **extra,
             )
         )
         if not last:  # (T, D, N, H) to (T, N, D*H), the input of the next layer

@@ -83,13 +83,14 @@ class Peer:
         if mode == "training":
             dx, *gradients = (gradient.numpy() for gradient in result[1])
             out.dx = dx
-            out.parameters = _our_names([name for name, _ in self.module.named_parameters()], gradients)
+            names = [name for name, _ in self.module.named_parameters()]
+            out.parameters = _our_names(names, gradients, both_biases=self.problem.row.cell == "gru")
         return out
 
 
-def _our_names(names: list[str], gradients: list[Array]) -> dict[str, Array]:
-    """Gradients under our names. PyTorch keeps two biases whose gradients are the same; we keep one."""
-    kinds = {"weight_ih": "W", "weight_hh": "R", "bias_ih": "b"}
+def _our_names(names: list[str], gradients: list[Array], both_biases: bool) -> dict[str, Array]:
+    """Gradients under our names. PyTorch keeps two biases; where their gradients are the same, we keep one."""
+    kinds = {"weight_ih": "W", "weight_hh": "R", "bias_ih": "b"} | ({"bias_hh": "bR"} if both_biases else {})
     named: dict[str, Array] = {}
     for name, gradient in zip(names, gradients, strict=True):
         kind, _, rest = name.partition("_l")

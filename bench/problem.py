@@ -32,7 +32,7 @@ class Problem:
     def __init__(self, row: Row, seed: int = 0) -> None:
         self.row = row
         torch.manual_seed(seed)
-        kinds: dict[str, Any] = {"lstm": torch.nn.LSTM, "elman": torch.nn.RNN}
+        kinds: dict[str, Any] = {"lstm": torch.nn.LSTM, "elman": torch.nn.RNN, "gru": torch.nn.GRU}
         self.module = kinds[row.cell](
             row.I, row.H, num_layers=row.num_layers, bidirectional=row.bidirectional, batch_first=True
         )

@@ -48,6 +48,10 @@ _GRID = [
 
 _OTHER = [
     Row("other", 16, 100, 64, 64, cell="elman"),
+    Row("other", 1, 100, 64, 64, cell="gru"),
+    Row("other", 16, 100, 64, 64, cell="gru"),
+    Row("other", 32, 100, 128, 128, cell="gru"),
+    Row("other", 64, 100, 256, 256, cell="gru"),
     Row("other", 16, 100, 64, 64, num_layers=2, bidirectional=True),
     Row("other", 32, 100, 64, 128, kind="ragged"),
     Row("other", 1, 1, 16, 64, kind="step"),
@@ -57,6 +61,7 @@ _QUICK = [
     Row("grid", 1, 20, 16, 16),
     Row("grid", 4, 20, 32, 32),
     Row("other", 3, 12, 8, 16, cell="elman"),
+    Row("other", 3, 12, 8, 16, cell="gru"),
     Row("other", 3, 12, 8, 16, num_layers=2, bidirectional=True),
     Row("other", 4, 15, 8, 16, kind="ragged"),
     Row("other", 1, 1, 16, 16, kind="step"),

@@ -49,9 +49,9 @@ class GeneralStep {
     const Rows<T> gates = pass.gates.from(pass.recording ? base : 0);
     std::array<T, kMaxNormGroups> unused{};
     for (std::int64_t row = first; row < last; ++row) {
-      norm.normalise(gates[row], pass.recording ? pass.deviation_x[base + row] : unused.data());
-      if (pass.recording) std::copy_n(gates[row], pass.gate_width(), pass.normal_x[base + row]);
-      norm.scale(gates[row], pass.weights.gain_x, pass.weights.bias, false, gates[row]);
+      norm.forward(gates[row], pass.weights.gain_x, pass.weights.bias, false,
+                   pass.recording ? pass.deviation_x[base + row] : unused.data(),
+                   pass.recording ? pass.normal_x[base + row] : nullptr, gates[row]);
     }
   }
 
@@ -77,8 +77,8 @@ class GeneralStep {
         const Rows<T> deviation = pass.at(pass.deviation_r, offset, n);
         const Rows<T> to = cell.separate ? recurrent : gates;
         for (std::int64_t i = 0; i < m; ++i) {
-          norm.normalise(normal[i], deviation[i]);
-          norm.scale(normal[i], pass.weights.gain_r, pass.weights.recurrent_bias, !cell.separate, to[i]);
+          norm.forward(normal[i], pass.weights.gain_r, pass.weights.recurrent_bias, !cell.separate, deviation[i],
+                       normal[i], to[i]);
         }
       }
       if (cell.reset_before) reset(pass, offset, gates, from, n, m);
@@ -167,7 +167,7 @@ class GeneralStep {
     return pass.hold_state.data != nullptr ? pass.at(pass.fresh[s], offset, n) : pass.next_state(s, offset, n);
   }
 
-  /// r, then R_n (r ⊙ h₋) into the pre-activation of n; the other gates' weights are zeros in this product.
+  /// r, then R_n (r ⊙ h₋) into the pre-activation of n.
   static void reset(const Pass& pass, std::int64_t offset, Rows<T> gates, const Source<T>& from, std::int64_t n,
                     std::int64_t m) noexcept {
     const StackShape& shape = *pass.shape;
@@ -178,8 +178,9 @@ class GeneralStep {
       pass.kernels->reset(m, gates.columns(b * width), from.fed.from(n).columns(b * W), fed.columns(b * W));
     }
     for (std::int64_t b = 0; b < blocks; ++b) {
-      panel_product<T>(shape.gates, Start::sum, m, shape.output, fed.data, fed.stride,
-                       pass.weights.recurrent_last + b * shape.fed_width() * width, gates.data + b * width, gates.stride);
+      panel_product<T>(1, Start::sum, m, shape.output, fed.data, fed.stride,
+                       pass.weights.recurrent_last + b * shape.fed_width() * width,
+                       gates.data + b * width + (shape.gates - 1) * W, gates.stride);
     }
   }
 
@@ -207,9 +208,8 @@ class GeneralStep {
     const Rows<T> scaled = pass.scratch.from(n);
     const std::int64_t hp = padded<T>(pass.shape->hidden);
     for (std::int64_t i = 0; i < m; ++i) {
-      std::copy_n(state[i], hp, normal[i]);
-      norm.normalise(normal[i], deviation[i]);
-      norm.scale(normal[i], pass.weights.gain_state, pass.weights.shift_state, false, scaled[i]);
+      norm.forward(state[i], pass.weights.gain_state, pass.weights.shift_state, false, deviation[i], normal[i],
+                   scaled[i]);
     }
     for (std::int64_t b = 0; b < hp / W; ++b) {
       pass.kernels->output(m, output_gate(pass, gates, b), scaled.columns(b * W).read(), h.columns(b * W));
@@ -224,8 +224,7 @@ class GeneralStep {
     const Rows<T> scratch = pass.scratch.from(n);
     const std::int64_t hp = padded<T>(pass.shape->hidden);
     for (std::int64_t i = 0; i < m; ++i) {
-      norm.scale(pass.normal_state[offset + n + i], pass.weights.gain_state, pass.weights.shift_state, false,
-                 d_normal[i]);
+      norm.scale(pass.normal_state[offset + n + i], pass.weights.gain_state, pass.weights.shift_state, d_normal[i]);
     }
     for (std::int64_t b = 0; b < hp / W; ++b) {
       pass.kernels->output_backward(m, output_gate(pass, gates, b), d_normal.columns(b * W),

@@ -93,7 +93,6 @@ class PackedWeights {
     const std::int64_t hidden = shape.hidden;
     const std::int64_t fed = shape.fed_width();
     const unsigned all = cell.all_gates();
-    const unsigned last_gate = 1U << (gates - 1);
     for (std::int64_t i = 0; i < shape.slots(); ++i) {
       const auto index = static_cast<std::size_t>(i);
       const std::int64_t layer = i / shape.directions;
@@ -108,10 +107,11 @@ class PackedWeights {
         if (!cell.recurrent) continue;
         const HeadRange h = columns_of_block<T>(shape, b);
         const std::int64_t columns = cell.heads == 1 ? fed : h.last - h.first;
-        pack_gate_panel<T>(gates, cell.reset_before ? all & ~last_gate : all, given.R + h.first, fed, hidden, columns, b,
+        pack_gate_panel<T>(cell.reset_before ? gates - 1 : gates, all, given.R + h.first, fed, hidden, columns, b,
                            slot.recurrent + b * fed * row);
         if (cell.reset_before) {
-          pack_gate_panel<T>(gates, last_gate, given.R, fed, hidden, columns, b, slot.recurrent_last + b * fed * row);
+          pack_gate_panel<T>(1, 1U, given.R + (gates - 1) * hidden * fed, fed, hidden, columns, b,
+                             slot.recurrent_last + b * fed * row);
         }
       }
       if (cell.projection > 0) {

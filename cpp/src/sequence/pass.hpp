@@ -147,7 +147,7 @@ template <class T>
 void recurrent_product(const DirectionPass<T>& pass, const Source<T>& from, std::int64_t n, std::int64_t m,
                        std::int64_t block, const T* panels, Start start, const T* bias, Rows<T> dest) noexcept {
   const StackShape& shape = *pass.shape;
-  const int gates = shape.gates;
+  const int gates = shape.cell.reset_before ? shape.gates - 1 : shape.gates;  // the last one's product comes later
   const HeadRange columns = columns_of_block<T>(shape, block);
   panel_product<T>(gates, start, m, columns.last - columns.first, from.fed[n] + columns.first, from.fed.stride, panels,
                    dest.data, dest.stride, bias);
