@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.py"))
-NEEDS = {"classify_sequences.py": ("sktime", "matplotlib"), "from_torch.py": ("torch",)}
+NEEDS = {"classify_sequences.py": ("sktime", "matplotlib"), "from_torch.py": ("torch",), "gradient_flow.py": ("matplotlib",)}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

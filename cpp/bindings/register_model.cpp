@@ -291,7 +291,13 @@ Parameters
 ----------
 config : dict
     recurrent: dict of the arguments of Recurrent, cell options in a dict cell_options;
-    pooling: 'last' (default), 'mean' or 'max'; activation: 'identity' (default) or 'softmax'; outputs: K >= 1 (default 1).
+    pooling: 'last' (default), 'mean', 'max', 'attention' or 'hopfield'; activation: 'identity' (default) or 'softmax';
+    outputs: K >= 1 (default 1);
+    pooling_size: width of the scores of attention, of keys and values of hopfield (default 0: as wide as the outputs);
+    pooling_patterns: learned patterns of hopfield (default 1); pooling_beta: its inverse temperature (default 0:
+    1/sqrt(size)); pooling_updates: of its patterns before the read-out, 0 to 100 (default 1; streams need 0);
+    head_sizes: units of each hidden layer of the head (default []); head_activation: 'selu' (default), 'relu' or 'tanh';
+    head_dropout: in [0, 1), alpha dropout for selu (default 0).
 
 Raises
 ------
@@ -307,7 +313,8 @@ ValueError, TypeError
       "Names of the gates: the order of the row blocks of W, R and b.");
   type.def_property_readonly(
       "parameters", &get_parameters,
-      "Copies of the tensors by name: the recurrent ones, then head_W (K, D*H) and head_b (K,).");
+      "Copies of the tensors by name: the recurrent ones, those of the pooling (pool_W, pool_b, pool_v or pool_Q, pool_K, "
+      "pool_V), those of the head's hidden layers (head_W_l0, head_b_l0, ...), then head_W (K, ...) and head_b (K,).");
   type.def("get_weights", &get_weights, "get_weights(self)\n--\n\nCopy of all parameters as one vector (P,).");
   type.def("set_weights", &set_weights, py::arg("weights"),
            R"(set_weights(self, weights)
@@ -363,7 +370,7 @@ The state at the start of a stream, for step().
 Raises
 ------
 ValueError
-    The model is bidirectional.
+    The model is bidirectional, or its pooling is hopfield with updates.
 )");
   type.def("step", &step, py::arg("x"), py::arg("state"),
            R"(step(self, x, state)

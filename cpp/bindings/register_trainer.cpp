@@ -68,6 +68,7 @@ const std::vector<Option>& trainer_options() {
       {"max_norm", &C::max_norm},
       {"gradient_noise", &C::gradient_noise},
       {"bptt_steps", &C::bptt_steps},
+      {"checkpoint_steps", &C::checkpoint_steps},
       {"batch_size", &C::batch_size},
       {"shuffle", &C::shuffle},
       {"seed", Seed{}},
@@ -335,7 +336,8 @@ options : dict
     schedule_every 10 (step, plateau), tolerance 1e-4 (plateau); clip_norm and clip_value, 0.0 for off (Pascanu et al. 2013);
     label_smoothing 0.0 (cross_entropy; Szegedy et al. 2016); max_norm 0.0, bound for the norm of each row of a weight matrix
     (Srivastava et al. 2014); gradient_noise 0.0 (Neelakantan et al. 2015); bptt_steps 0, gradients flow back over windows
-    of so many steps, 0 for whole sequences (Williams & Peng 1990);
+    of so many steps, 0 for whole sequences (Williams & Peng 1990); checkpoint_steps 0, sequences are recorded in windows of
+    so many steps, which bounds memory for one more forward pass (Chen et al. 2016), 0 for off;
     batch_size 32; shuffle True; seed 0; n_threads None.
 
 Raises

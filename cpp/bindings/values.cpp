@@ -15,8 +15,14 @@ struct EnumName {
   Enum value;
 };
 
-constexpr EnumName<Pooling> kPoolings[] = {{"last", Pooling::last}, {"mean", Pooling::mean}, {"max", Pooling::max}};
+constexpr EnumName<Pooling> kPoolings[] = {{"last", Pooling::last},
+                                           {"mean", Pooling::mean},
+                                           {"max", Pooling::max},
+                                           {"attention", Pooling::attention},
+                                           {"hopfield", Pooling::hopfield}};
 constexpr EnumName<Activation> kActivations[] = {{"identity", Activation::identity}, {"softmax", Activation::softmax}};
+constexpr EnumName<HeadActivation> kHeadActivations[] = {
+    {"selu", HeadActivation::selu}, {"relu", HeadActivation::relu}, {"tanh", HeadActivation::tanh}};
 
 template <class Enum, std::size_t Count>
 Enum to_enum(py::handle value, const std::string& name, const EnumName<Enum> (&entries)[Count]) {
@@ -264,13 +270,38 @@ py::dict recurrent_config_object(const RecurrentConfig& config) {
 
 ModelConfig to_model_config(py::handle value) {
   const py::dict fields = to_dict(value, "config");
-  refuse_unknown_keys(fields, "config", {"recurrent", "pooling", "activation", "outputs"});
+  refuse_unknown_keys(fields, "config",
+                      {"recurrent", "pooling", "activation", "outputs", "pooling_size", "pooling_patterns",
+                       "pooling_beta", "pooling_updates", "head_sizes", "head_activation", "head_dropout"});
   if (!fields.contains("recurrent")) throw py::value_error("config: missing key 'recurrent'");
   ModelConfig config;
   config.recurrent = to_recurrent_config(to_dict(fields["recurrent"], "config['recurrent']"), "config['recurrent']");
   if (fields.contains("pooling")) config.pooling = to_enum(fields["pooling"], "pooling", kPoolings);
   if (fields.contains("activation")) config.activation = to_enum(fields["activation"], "activation", kActivations);
   if (fields.contains("outputs")) config.outputs = to_integer(fields["outputs"], "outputs", 1);
+  if (fields.contains("pooling_size")) config.pooling_size = to_integer(fields["pooling_size"], "pooling_size", 0);
+  if (fields.contains("pooling_patterns")) {
+    config.pooling_patterns = to_integer(fields["pooling_patterns"], "pooling_patterns", 1);
+  }
+  if (fields.contains("pooling_beta")) config.pooling_beta = to_number(fields["pooling_beta"], "pooling_beta");
+  if (fields.contains("pooling_updates")) {
+    config.pooling_updates = to_integer(fields["pooling_updates"], "pooling_updates", 0);
+  }
+  if (fields.contains("head_sizes")) {
+    const py::handle sizes = fields["head_sizes"];
+    if (!py::isinstance<py::list>(sizes) && !py::isinstance<py::tuple>(sizes)) {
+      throw py::type_error("head_sizes: expected a list or tuple of integers, got " + type_of(sizes));
+    }
+    // A tuple of its own: the conversion of an element may run Python code that changes a list.
+    for (const py::handle size : py::tuple(py::reinterpret_borrow<py::object>(sizes))) {
+      const std::string place = "head_sizes[" + std::to_string(config.head_sizes.size()) + "]";
+      config.head_sizes.push_back(to_integer(size, place, 1));
+    }
+  }
+  if (fields.contains("head_activation")) {
+    config.head_activation = to_enum(fields["head_activation"], "head_activation", kHeadActivations);
+  }
+  if (fields.contains("head_dropout")) config.head_dropout = to_number(fields["head_dropout"], "head_dropout");
   return config;
 }
 
@@ -280,6 +311,15 @@ py::dict model_config_object(const ModelConfig& config) {
   result["pooling"] = enum_name(config.pooling, kPoolings);
   result["activation"] = enum_name(config.activation, kActivations);
   result["outputs"] = config.outputs;
+  result["pooling_size"] = config.pooling_size;
+  result["pooling_patterns"] = config.pooling_patterns;
+  result["pooling_beta"] = config.pooling_beta;
+  result["pooling_updates"] = config.pooling_updates;
+  py::list head_sizes;
+  for (const std::int64_t size : config.head_sizes) head_sizes.append(py::int_(size));
+  result["head_sizes"] = head_sizes;
+  result["head_activation"] = enum_name(config.head_activation, kHeadActivations);
+  result["head_dropout"] = config.head_dropout;
   return result;
 }
 

@@ -61,7 +61,8 @@ class LinearNetwork {
     scale_ = std::move(scale);
   }
 
-  bool forward(const Sequences& x, Workspace& workspace, T* scores, bool training, std::uint64_t seed, int n_threads,
+  bool forward(const Sequences& x, Workspace& workspace, T* scores, bool training, std::uint64_t seed, std::int64_t,
+               int n_threads,
                CancelToken* cancel) const {
     const std::int64_t I = features_, K = config_.outputs;
     if (training) {

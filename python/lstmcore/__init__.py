@@ -5,7 +5,8 @@
 - `SequenceClassifier`, `SequenceRegressor`: estimators for whole sequences (scikit-learn).
 - `load(path)`: the estimator in a model file; `load_model(path)`: its network alone, for NumPy.
 - `Recurrent`: the layer itself, with forward, backward and streaming step.
-- `converters`, `datasets`, `plotting`: submodules.
+- `gradient_flow`, `gate_statistics`: what happens inside a network over time.
+- `converters`, `datasets`, `diagnostics`, `plotting`: submodules.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from ._core import ModelFileError, __version__, build_info, cells
 
 if TYPE_CHECKING:
-    from . import converters, datasets, plotting
+    from . import converters, datasets, diagnostics, plotting
     from ._fitting import EpochInfo
     from .classifier import SequenceClassifier
+    from .diagnostics import gate_statistics, gradient_flow
     from .model import Model, load_model
     from .persistence import load
     from .recurrent import Recurrent
@@ -37,8 +39,11 @@ __all__ = [
     "cells",
     "converters",
     "datasets",
+    "diagnostics",
+    "gate_statistics",
     "get_cmake_dir",
     "get_include",
+    "gradient_flow",
     "load",
     "load_model",
     "plotting",
@@ -53,6 +58,9 @@ _LAZY = {
     "SequenceRegressor": "regressor",
     "converters": None,
     "datasets": None,
+    "diagnostics": None,
+    "gate_statistics": "diagnostics",
+    "gradient_flow": "diagnostics",
     "load": "persistence",
     "load_model": "model",
     "plotting": None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -40,6 +41,10 @@ class SequenceEstimator(BaseEstimator):
     num_layers: int
     bidirectional: bool
     pooling: str
+    pooling_options: dict[str, float] | None
+    head_sizes: Sequence[int]
+    head_activation: str
+    head_dropout: float
     dropout: float
     recurrent_dropout: float
     variational_dropout: float
@@ -69,6 +74,7 @@ class SequenceEstimator(BaseEstimator):
     max_norm: float | None
     gradient_noise: float
     bptt_steps: int | None
+    checkpoint_steps: int | None
     standardize: bool
     warm_start: bool
     shuffle: bool
@@ -321,9 +327,9 @@ class SequenceEstimator(BaseEstimator):
                 "n_threads": thread_count(self.n_jobs),
                 "cell_options": dict(self.cell_options or {}),
             },
-            "pooling": self.pooling,
             "activation": activation,
             "outputs": outputs,
+            **self._top_config(),
         }
         core = _core.Model(config)
         if self.standardize:
@@ -339,6 +345,17 @@ class SequenceEstimator(BaseEstimator):
         self.validation_scores_ = None
         self.best_loss_ = float("inf")
         self.best_validation_score_ = None
+
+    def _top_config(self) -> dict[str, Any]:
+        """Pooling and hidden layers of the head as the network's configuration has them, defaults included."""
+        options = {"size": 0, "patterns": 1, "beta": 0.0, "updates": 1, **(self.pooling_options or {})}
+        return {
+            "pooling": self.pooling,
+            **{f"pooling_{name}": value for name, value in options.items()},
+            "head_sizes": [int(size) for size in self.head_sizes],
+            "head_activation": self.head_activation,
+            "head_dropout": float(self.head_dropout),
+        }
 
     def _check_resumed(self) -> None:
         """Architecture parameters of a model that training goes on with cannot change."""
@@ -356,12 +373,17 @@ class SequenceEstimator(BaseEstimator):
             ("zoneout_cell", recurrent["zoneout_cell"]),
             ("learn_initial_state", recurrent["learn_initial_state"]),
             ("precision", recurrent["dtype"]),
-            ("pooling", config["pooling"]),
         ):
             if getattr(self, name) != now:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r}, but the model to go on with has {now!r}. Set it back, or fit "
                     "anew with warm_start=False."
+                )
+        for name, value in self._top_config().items():
+            if config[name] != value:
+                raise ValueError(
+                    f"{name}={value!r}, but the model to go on with has {config[name]!r}. Set it back, or fit anew with "
+                    "warm_start=False."
                 )
         options = recurrent["cell_options"]
         changed = [option for option, value in (self.cell_options or {}).items() if options.get(option, value) != value]
@@ -392,6 +414,7 @@ class SequenceEstimator(BaseEstimator):
             "gradient_noise": float(self.gradient_noise),
             "label_smoothing": float(getattr(self, "label_smoothing", 0.0)),  # classifiers only
             "bptt_steps": int(self.bptt_steps or 0),
+            "checkpoint_steps": int(self.checkpoint_steps or 0),
             "batch_size": int(self.batch_size),
             "shuffle": bool(self.shuffle),
             "n_threads": thread_count(self.n_jobs),

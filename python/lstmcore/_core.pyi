@@ -170,7 +170,10 @@ class StreamState:
 
 class Model:
     """config: dict(recurrent=dict(cell=…, input_size=…, …as Recurrent, cell_options=dict),
-    pooling="last"|"mean"|"max", activation="identity"|"softmax", outputs=K).
+    pooling="last"|"mean"|"max"|"attention"|"hopfield", activation="identity"|"softmax", outputs=K).
+
+    More of config: pooling_size (0: D*H) for attention and hopfield, pooling_patterns=1, pooling_beta (0.0: 1/sqrt(size)),
+    pooling_updates=1 for hopfield; head_sizes=[], head_activation="selu"|"relu"|"tanh", head_dropout=0.0.
 
     Several threads may predict at once; training and changes of weights need the model alone, and a call that comes
     meanwhile raises RuntimeError.

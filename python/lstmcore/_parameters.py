@@ -67,6 +67,17 @@ def _is_options(value: Any) -> bool:
     )
 
 
+def _is_pooling_options(value: Any) -> bool:
+    rules = {"size": _integer(1), "patterns": _integer(1), "beta": _real("(0, inf)"), "updates": _integer(0)}
+    return isinstance(value, Mapping) and all(
+        name in rules and rules[name].accepts(option) for name, option in value.items()
+    )
+
+
+def _is_sizes(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and all(_is_integer(size) and size >= 1 for size in value)
+
+
 def _is_class_weight(value: Any) -> bool:
     if isinstance(value, Mapping):
         return all(_is_real(weight) and 0 <= weight < np.inf for weight in value.values())
@@ -82,6 +93,15 @@ RULES: dict[str, Rule] = {
     "num_layers": _integer(1),
     "bidirectional": _boolean,
     "pooling": _choice("last", "mean", "max", "attention", "hopfield"),
+    "pooling_options": _or_none(
+        Rule(
+            "a dict with some of 'size' (int >= 1), 'patterns' (int >= 1), 'beta' (float > 0), 'updates' (int >= 0)",
+            _is_pooling_options,
+        )
+    ),
+    "head_sizes": Rule("a tuple or list of int >= 1", _is_sizes),
+    "head_activation": _choice("selu", "relu", "tanh"),
+    "head_dropout": _real("[0, 1)"),
     "dropout": _real("[0, 1)"),
     "recurrent_dropout": _real("[0, 1)"),
     "variational_dropout": _real("[0, 1)"),
@@ -114,6 +134,7 @@ RULES: dict[str, Rule] = {
     "gradient_noise": _real("[0, inf)"),
     "label_smoothing": _real("[0, 1)"),
     "bptt_steps": _or_none(_integer(1)),
+    "checkpoint_steps": _or_none(_integer(1)),
     "standardize": _boolean,
     "class_weight": Rule("None, 'balanced' or a dict of class label to weight >= 0", _is_class_weight),
     "warm_start": _boolean,
@@ -139,7 +160,7 @@ def check_available(parameters: Mapping[str, Any]) -> None:
     cells = _core.cells()
     if parameters["cell"] not in cells:
         raise ValueError(f"cell={parameters['cell']!r} is unknown. Available: {', '.join(map(repr, cells))}.")
-    allowed = {"pooling": ("last", "mean", "max"), "device": ("cpu",), "precision": ("float32", "float64")}
+    allowed = {"device": ("cpu",), "precision": ("float32", "float64")}
     for name, values in allowed.items():
         if parameters[name] not in values:
             raise NotImplementedError(

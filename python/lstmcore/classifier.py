@@ -3,6 +3,7 @@
 # mypy: allow-subclassing-any, allow-untyped-calls
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,21 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         not possible.
     pooling : {"last", "mean", "max", "attention", "hopfield"}, default "last"
         How the outputs of the last layer over time become one vector: those of the last step (for the reverse
-        direction: of the step it ends on), their mean, or their maximum. "attention" and "hopfield" are not available
-        yet.
+        direction: of the step it ends on), their mean, or their maximum; "attention": their mean with weights
+        softmax(v·tanh(W h + b)) over the steps, learnt (Bahdanau, Cho & Bengio, 2015; Yang et al., 2016); "hopfield":
+        learnt patterns that retrieve from the steps as from a modern Hopfield network (Ramsauer et al., 2021).
+    pooling_options : dict or None, default None
+        Of "attention" and "hopfield": ``size``, the width of scores, or of keys and values (default: that of the
+        outputs). Of "hopfield" also: ``patterns``, learnt patterns, whose retrieved values stand side by side (1);
+        ``beta``, inverse temperature (1/√size); ``updates``, times that a pattern moves to what it retrieves before it
+        reads (1; 0: it only reads, and `step` is possible).
+    head_sizes : tuple or list of int, default ()
+        Units of each hidden layer of the dense head, between pooling and outputs.
+    head_activation : {"selu", "relu", "tanh"}, default "selu"
+        Of the head's hidden layers; "selu" with initial weights as it needs them (Klambauer et al., 2017).
+    head_dropout : float in [0, 1), default 0.0
+        Probability with which outputs of the head's hidden layers are dropped in training: alpha dropout for "selu"
+        (Klambauer et al., 2017), else they become 0. Needs `head_sizes`.
     dropout : float in [0, 1), default 0.0
         Probability with which outputs of every layer but the last are zeroed in training (Zaremba, Sutskever & Vinyals,
         2014). With one layer it has no effect, and `fit` warns.
@@ -114,6 +128,10 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
     bptt_steps : int or None, default None
         Truncated backpropagation through time (Williams & Peng, 1990): states are carried through whole sequences,
         gradients flow back over windows of this many steps. None: whole sequences.
+    checkpoint_steps : int or None, default None
+        For very long sequences: training records windows of this many steps one at a time, which bounds memory for one
+        more forward pass (Chen et al., 2016). The gradient is the same. Not with `bidirectional`, nor with the poolings
+        "attention" and "hopfield". None: whole sequences are recorded.
     standardize : bool, default True
         Whether each feature is shifted and scaled to mean 0 and standard deviation 1 over all steps of the training
         sequences. Constant ones are only shifted. The statistics are part of the model.
@@ -182,6 +200,10 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         num_layers: int = 1,
         bidirectional: bool = False,
         pooling: str = "last",
+        pooling_options: dict[str, float] | None = None,
+        head_sizes: Sequence[int] = (),
+        head_activation: str = "selu",
+        head_dropout: float = 0.0,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         variational_dropout: float = 0.0,
@@ -212,6 +234,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         gradient_noise: float = 0.0,
         label_smoothing: float = 0.0,
         bptt_steps: int | None = None,
+        checkpoint_steps: int | None = None,
         standardize: bool = True,
         class_weight: dict[Any, float] | str | None = None,
         warm_start: bool = False,
@@ -228,6 +251,10 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         self.num_layers = num_layers
         self.bidirectional = bidirectional
         self.pooling = pooling
+        self.pooling_options = pooling_options
+        self.head_sizes = head_sizes
+        self.head_activation = head_activation
+        self.head_dropout = head_dropout
         self.dropout = dropout
         self.recurrent_dropout = recurrent_dropout
         self.variational_dropout = variational_dropout
@@ -258,6 +285,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         self.gradient_noise = gradient_noise
         self.label_smoothing = label_smoothing
         self.bptt_steps = bptt_steps
+        self.checkpoint_steps = checkpoint_steps
         self.standardize = standardize
         self.class_weight = class_weight
         self.warm_start = warm_start

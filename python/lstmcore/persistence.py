@@ -147,6 +147,8 @@ def _to_json(name: str, value: Any) -> Any:
         return {"labels": [_to_json("", label) for label in value], "weights": [float(w) for w in value.values()]}
     if isinstance(value, Mapping):
         return {str(key): _to_json("", item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_to_json(name, item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -162,6 +164,8 @@ def _from_json(name: str, value: Any) -> Any:
         if not all(isinstance(label, (str, int, float)) for label in labels):
             raise ValueError("class_weight has labels that are neither text nor numbers")
         return dict(zip(labels, weights, strict=True))
+    if name == "head_sizes" and isinstance(value, list):
+        return tuple(value)
     return value
 
 

@@ -1,4 +1,4 @@
-"""Plots of what a fit did: learning curve and confusion matrix, with matplotlib (optional).
+"""Plots of what a fit did and of what a network does over time, with matplotlib (optional).
 
 Nothing here touches ``matplotlib.pyplot``: no backend is chosen, no global figure is left behind, so the functions work
 in scripts without a display, in notebooks and inside graphical programs alike. Without ``ax`` a new
@@ -19,11 +19,21 @@ from numpy.typing import ArrayLike, NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["confusion_matrix_text", "plot_confusion_matrix", "plot_learning_curve"]
+    from .diagnostics import GateStatistics, GradientFlow
+
+__all__ = [
+    "confusion_matrix_text",
+    "plot_confusion_matrix",
+    "plot_gate_saturation",
+    "plot_gradient_flow",
+    "plot_learning_curve",
+]
 
 # Two hues that stay apart for colour-blind readers and in grey print (Okabe & Ito 2008).
 _TRAINING, _VALIDATION = "#0072b2", "#d55e00"
 _INK, _GRID = "#333333", "#e3e3e3"
+_HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_LINES = ("-", "--", ":", "-.", (0, (1, 3)))
 
 
 def plot_learning_curve(estimator: Any, ax: Axes | None = None, *, quantity: Literal["loss", "score"] = "loss") -> Axes:
@@ -176,6 +186,121 @@ def confusion_matrix_text(y_true: ArrayLike, y_pred: ArrayLike, *, labels: Seque
         cells = "".join((str(count) if count else "·").rjust(width) for count in row)
         lines.append(name.rjust(left) + " " + cells + (f"{value:9.3f}" if row.sum() else "        -"))
     return "\n".join(lines)
+
+
+def plot_gradient_flow(
+    flow: GradientFlow, ax: Axes | None = None, *, quantity: Literal["jacobian", "loss"] = "jacobian"
+) -> Axes:
+    """Plot norms of gradients by lag on a logarithmic scale: a colour a layer, a dash a part of the state.
+
+    Norms of zero cannot be shown there, and leave a gap.
+
+    Parameters
+    ----------
+    flow : GradientFlow
+        From `lstmcore.gradient_flow`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure.
+    quantity : "jacobian" or "loss", default "jacobian"
+        "jacobian": ‖∂state_T/∂state_{T−lag}‖ of each part of the state with respect to itself. "loss":
+        ‖∂loss/∂state_{T−lag}‖.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    ValueError
+        An unknown quantity.
+    """
+    if quantity not in ("jacobian", "loss"):
+        raise ValueError(f'quantity must be "jacobian" or "loss", got {quantity!r}')
+    axes = _new_axes(6.4, 4.0) if ax is None else ax
+    for place, layer in enumerate(flow.layers):
+        for part, state in enumerate(layer.loss):
+            norms = layer.jacobian[state][state] if quantity == "jacobian" else layer.loss[state]
+            text = f"∂{state}$_T$ / ∂{state}$_t$" if quantity == "jacobian" else f"∂loss / ∂{state}$_t$"
+            axes.plot(
+                flow.lags,
+                np.where(norms > 0.0, norms, np.nan),
+                color=_HUES[place % len(_HUES)],
+                linestyle=_LINES[part % len(_LINES)],
+                linewidth=1.8,
+                marker="o" if len(flow.lags) < 3 else None,
+                label=text if len(flow.layers) == 1 else f"{layer.name}: {text}",
+            )
+    axes.set_yscale("log")
+    axes.set_xlabel("lag T − t")
+    axes.set_ylabel("norm of the Jacobian" if quantity == "jacobian" else "norm of the gradient")
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    _quiet_frame(axes)
+    axes.legend(frameon=False, fontsize=9)
+    return axes
+
+
+def plot_gate_saturation(statistics: GateStatistics, ax: Any = None) -> NDArray[Any]:
+    """Plot, for each gate, how often each unit is wide open against how often it is shut.
+
+    As figure 2 of Karpathy, Johnson & Fei-Fei (2015): a point for each unit, a colour for each layer and direction. At
+    the origin a unit is never saturated; on the dashed line it always is.
+
+    Parameters
+    ----------
+    statistics : GateStatistics
+        From `lstmcore.gate_statistics`.
+    ax : sequence of matplotlib.axes.Axes, optional
+        One for each of ``statistics.gates``; by default in a new figure, side by side.
+
+    Returns
+    -------
+    ndarray of matplotlib.axes.Axes, one for each gate
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    ValueError
+        Another number of axes than gates.
+    """
+    count = len(statistics.gates)
+    if ax is None:
+        first = _new_axes(2.9 * count + 0.5, 3.3)
+        figure = first.figure
+        first.remove()
+        panels = np.atleast_1d(np.asarray(figure.subplots(1, count, sharex=True, sharey=True), dtype=object))
+    else:
+        panels = np.atleast_1d(np.asarray(ax, dtype=object))
+        if panels.shape != (count,):
+            raise ValueError(f"ax: expected {count} axes, one for each of {statistics.gates}, got {panels.shape}")
+    for gate, axes in zip(statistics.gates, panels, strict=True):
+        axes.plot([0, 1], [1, 0], color="#bbbbbb", linewidth=0.8, linestyle="--")
+        for place, layer in enumerate(statistics.layers):
+            axes.scatter(
+                layer.left[gate],
+                layer.right[gate],
+                s=26,
+                color=_HUES[place % len(_HUES)],
+                alpha=0.6,
+                linewidths=0,
+                label=layer.name,
+                clip_on=False,
+            )
+        axes.set_title(f"gate {gate}", fontsize=11, color=_INK)
+        axes.set_xlabel(f"fraction below {statistics.low:g}")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.set_xticks([0, 0.5, 1])
+        axes.set_yticks([0, 0.5, 1])
+        axes.set_aspect("equal")
+        _quiet_frame(axes)
+    panels[0].set_ylabel(f"fraction above {statistics.high:g}")
+    if len(statistics.layers) > 1:
+        panels[-1].legend(frameon=False, fontsize=9, handletextpad=0.1)
+    return panels
 
 
 def _confusion(

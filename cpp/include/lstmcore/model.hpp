@@ -9,18 +9,40 @@ namespace engine {
 class ModelEngine;
 }
 
-/// How the outputs of the last layer over time become one vector per sequence.
+/// How the outputs h_t of the last layer (D·P wide; P: H, or the projection's size) become one vector per sequence.
 /// last: final step of the forward direction and, of the reverse direction, the step it ends on (the first).
-enum class Pooling { last, mean, max };
+/// attention: Σ_t p_t h_t with p = softmax_t(v·tanh(W h_t + b)), additive attention (Bahdanau, Cho & Bengio 2015; with a
+///   learned v: Yang et al. 2016, eq. 5–7; Lin et al. 2017).
+/// hopfield: Hopfield pooling (Ramsauer et al. 2021, "Hopfield Networks is All You Need"): with keys k_t = K h_t and values
+///   V h_t, each of S learned patterns q is replaced `pooling_updates` times by Σ_t p_t k_t, p = softmax_t(β q·k_t) (eq. 3),
+///   then reads Σ_t p_t V h_t (eq. 10); the pooled vector is S·A wide. One head; without the layer norms, biases and
+///   output projection of the authors' layers.
+enum class Pooling { last, mean, max, attention, hopfield };
 
 /// What the head applies to its linear output.
 enum class Activation { identity, softmax };
+
+/// What hidden layers of the head apply to theirs. selu: scaled exponential linear units (Klambauer et al. 2017).
+enum class HeadActivation { selu, relu, tanh };
 
 struct ModelConfig {
   RecurrentConfig recurrent;
   Pooling pooling = Pooling::last;
   Activation activation = Activation::identity;
   std::int64_t outputs = 1;  ///< K
+
+  // Of pooling attention and hopfield; with the others they must be left as they are.
+  std::int64_t pooling_size = 0;  ///< A: width of the scores of attention, of keys and values of hopfield; 0: D·P
+  // Of pooling hopfield.
+  std::int64_t pooling_patterns = 1;  ///< S: learned patterns, from 1
+  double pooling_beta = 0.0;          ///< β, above 0; 0: 1/√A
+  std::int64_t pooling_updates = 1;   ///< of the patterns before the read-out, 0 … 100; streams need 0
+
+  std::vector<std::int64_t> head_sizes;  ///< units of each hidden layer of the head, from the pooled vector on
+  HeadActivation head_activation = HeadActivation::selu;
+  /// Probability in [0, 1) of dropping each output of the hidden layers in training: alpha dropout for selu (Klambauer
+  /// et al. 2017), plain dropout for the others. Needs head_sizes.
+  double head_dropout = 0.0;
 };
 
 /// Caller-owned streaming state of one stream (N = 1); allocated once, reused for ever.
@@ -60,7 +82,9 @@ class LSTMCORE_API Model {
   /// The tensors that a model of this architecture has, without making it. Throws as the constructor does.
   static std::vector<TensorInfo> tensors_of(const ModelConfig& config);
 
-  /// Recurrent tensors, then "head_W" [K, D·H] and "head_b" [K].
+  /// Recurrent tensors; those of the pooling, attention: "pool_W" [A, D·P], "pool_b" [A], "pool_v" [A], hopfield: "pool_Q"
+  /// [S, A], "pool_K" [A, D·P], "pool_V" [A, D·P]; those of the head's hidden layers, "head_W_l0" [size, width of the
+  /// pooled vector], "head_b_l0" [size], "head_W_l1", …; "head_W" [K, width of the last] and "head_b" [K].
   const std::vector<TensorInfo>& tensors() const noexcept;
   std::int64_t parameter_count() const noexcept;
   void* parameters() noexcept;
@@ -80,12 +104,14 @@ class LSTMCORE_API Model {
   /// out: [N, K]; probabilities for softmax heads. Safe from several threads at once. n_threads 0: the config's.
   void predict(const Sequences& x, void* out, int n_threads = 0) const;
 
-  /// Streaming, one stream, D = 1 only. step() allocates nothing, takes no lock and throws nothing.
+  /// Streaming, one stream, D = 1 only, and not with pooling hopfield unless pooling_updates is 0: make_state() throws
+  /// std::invalid_argument. step() allocates nothing, takes no lock and throws nothing.
   /// x: [I], out: [K] (what predict() would return for the sequence so far).
   StreamState make_state() const;
   void step(const void* x, StreamState& state, void* out) const noexcept;
   /// The recurrent part of a stream's state: one [L·H] array per name in states(); and the pooling part:
-  /// sum or maximum [H] and the number of steps so far.
+  /// last value, sum or maximum [P], for attention and per pattern of hopfield the weighted sum, the largest score and
+  /// the sum of weights relative to it; and the number of steps so far.
   std::vector<double> state_values(const StreamState& state) const;
   void set_state_values(StreamState& state, const std::vector<double>& values) const;
 

@@ -37,6 +37,10 @@ struct TrainerConfig {
   /// Truncated BPTT: gradients flow back over windows of so many steps, states forward over all of them (Williams & Peng
   /// 1990); 0: whole sequences. Windows are counted from where a direction starts a sequence.
   std::int64_t bptt_steps = 0;
+  /// BPTT with checkpoints along time (Chen et al. 2016): sequences are recorded in windows of so many steps, one at a
+  /// time and for one more forward pass, so that memory does not grow with T; 0: off. A multiple of bptt_steps is used
+  /// where both are set. Not for bidirectional networks, nor for poolings that need all steps at once.
+  std::int64_t checkpoint_steps = 0;
   std::int64_t batch_size = 32;
   bool shuffle = true;  ///< length-bucketed
   std::uint64_t seed = 0;

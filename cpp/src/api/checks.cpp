@@ -136,6 +136,51 @@ void check_total(const RecurrentConfig& config) {
   }
 }
 
+void check_pooling(const ModelConfig& config) {
+  const bool hopfield = config.pooling == Pooling::hopfield;
+  const bool learns = hopfield || config.pooling == Pooling::attention;
+  if (config.pooling_size != 0) check_size("pooling_size", config.pooling_size);
+  expect(learns || config.pooling_size == 0, "pooling_size", static_cast<double>(config.pooling_size),
+         "0 with any pooling but attention and hopfield");
+  check_size("pooling_patterns", config.pooling_patterns);
+  expect(hopfield || config.pooling_patterns == 1, "pooling_patterns", static_cast<double>(config.pooling_patterns),
+         "1 with any pooling but hopfield");
+  expect(std::isfinite(config.pooling_beta) && config.pooling_beta >= 0, "pooling_beta", config.pooling_beta,
+         "a number above 0, or 0 for 1/sqrt(size of the keys)");
+  expect(hopfield || config.pooling_beta == 0, "pooling_beta", config.pooling_beta, "0 with any pooling but hopfield");
+  expect(config.pooling_updates >= 0 && config.pooling_updates <= 100, "pooling_updates",
+         static_cast<double>(config.pooling_updates), "an integer from 0 to 100");
+  expect(hopfield || config.pooling_updates == 1, "pooling_updates", static_cast<double>(config.pooling_updates),
+         "1 with any pooling but hopfield");
+}
+
+/// Also the number of weights that pooling and head have together.
+void check_head(const ModelConfig& config) {
+  if (config.head_sizes.size() > 1000) {
+    fail("head_sizes: expected at most 1000 hidden layers, got " + std::to_string(config.head_sizes.size()));
+  }
+  for (std::size_t i = 0; i < config.head_sizes.size(); ++i) {
+    check_size(("head_sizes[" + std::to_string(i) + "]").c_str(), config.head_sizes[i]);
+  }
+  const double p = config.head_dropout;
+  expect(p >= 0 && p < 1, "head_dropout", p, "a number from 0 up to but not including 1");
+  expect(p == 0 || !config.head_sizes.empty(), "head_dropout", p, "0 without hidden layers (head_sizes)");
+
+  const double out = (config.recurrent.bidirectional ? 2.0 : 1.0) * static_cast<double>(config.recurrent.hidden_size);
+  const double size = config.pooling_size > 0 ? static_cast<double>(config.pooling_size) : out;
+  const auto patterns = static_cast<double>(config.pooling_patterns);
+  double width = config.pooling == Pooling::hopfield ? patterns * size : out;
+  double upper = 2.0 * size * out + width;
+  for (const std::int64_t units : config.head_sizes) {
+    upper += (width + 1.0) * static_cast<double>(units);
+    width = static_cast<double>(units);
+  }
+  upper += width * static_cast<double>(config.outputs);
+  if (upper > 1e15) {
+    fail("pooling_size, pooling_patterns, head_sizes, outputs: together they need more weights than can be addressed");
+  }
+}
+
 }  // namespace
 
 void fail(const std::string& message) { throw std::invalid_argument(message); }
@@ -174,6 +219,8 @@ void check(const ModelConfig& config) {
   if (config.activation == Activation::softmax && config.outputs < 2) {
     fail("outputs: a softmax head needs at least 2, got " + std::to_string(config.outputs));
   }
+  check_pooling(config);
+  check_head(config);
 }
 
 void check(const TrainerConfig& config) {
@@ -206,6 +253,8 @@ void check(const TrainerConfig& config) {
          "0 (off) or a number above 0");
   expect(config.bptt_steps >= 0, "bptt_steps", static_cast<double>(config.bptt_steps),
          "0 (whole sequences) or an integer of at least 1");
+  expect(config.checkpoint_steps >= 0, "checkpoint_steps", static_cast<double>(config.checkpoint_steps),
+         "0 (off) or an integer of at least 1");
   expect(config.batch_size >= 1, "batch_size", static_cast<double>(config.batch_size), "an integer of at least 1");
   check_threads(config.n_threads);
 }

@@ -3,6 +3,8 @@
 #include "api/checks.hpp"
 #include "api/model_impl.hpp"
 
+#include <algorithm>
+
 namespace lstmcore {
 
 struct Trainer::Impl {
@@ -25,7 +27,19 @@ Trainer::Trainer(Model& model, const TrainerConfig& config) : impl_(std::make_un
   }
   impl_->model = model.impl_->engine.get();
   impl_->config = config;
-  impl_->engine = impl_->model->make_trainer(config);
+  if (config.checkpoint_steps > 0) {
+    const Pooling pooling = model.config().pooling;
+    if (model.config().recurrent.bidirectional) {
+      checks::fail("checkpoint_steps: a bidirectional network needs whole sequences; use 0, or bidirectional=False");
+    }
+    if (pooling != Pooling::last && pooling != Pooling::mean && pooling != Pooling::max) {
+      checks::fail("checkpoint_steps: this pooling needs all steps at once; use 0, or pooling 'last', 'mean' or 'max'");
+    }
+    // Windows of truncated BPTT must not lie across two windows of the recording.
+    const std::int64_t window = std::max<std::int64_t>(1, config.bptt_steps);
+    impl_->config.checkpoint_steps = (config.checkpoint_steps + window - 1) / window * window;
+  }
+  impl_->engine = impl_->model->make_trainer(impl_->config);
 }
 Trainer::~Trainer() = default;
 Trainer::Trainer(Trainer&&) noexcept = default;

@@ -1,174 +1,196 @@
-// Pooling over time and the dense head.
+// The head: dense hidden layers, if any, and the linear layer that gives the scores.
 #pragma once
 
-#include "sequence/stack.hpp"
+#include "base/rng.hpp"
+#include "math/functions.hpp"
+#include "model/dense.hpp"
+#include "model/tensors.hpp"
+#include "sequence/masks.hpp"
 
-#include <Eigen/Core>
-
-#include <lstmcore/model.hpp>
-
-#include <cmath>
-#include <type_traits>
+#include <algorithm>
+#include <string>
+#include <vector>
 
 LSTMCORE_BEGIN_NAMESPACE
 
-/// Memory as an Eigen array, for element-wise work.
-template <class T>
-using Elements =
-    Eigen::Map<std::conditional_t<std::is_const_v<T>, const Eigen::Array<std::remove_const_t<T>, Eigen::Dynamic, 1>,
-                                  Eigen::Array<T, Eigen::Dynamic, 1>>>;
+/// Scaled exponential linear unit (Klambauer et al. 2017, eq. 2), its constants from their equation 14.
+struct Selu {
+  static constexpr double kScale = 1.0507009873554804934193349852946;
+  static constexpr double kAlpha = 1.6732632423543772848170429916717;
+  static constexpr double kLowest = -kScale * kAlpha;  ///< the limit for x → −∞, where alpha dropout puts units
 
-/// Outputs of the last layer [rows, D·Hp] → one vector per sequence [N, D·Hp], in sorted order.
-template <class T>
-class PoolingOverTime {
- public:
-  PoolingOverTime(Pooling kind, int directions, std::int64_t hidden) noexcept
-      : kind_(kind), directions_(directions), hidden_(hidden) {}
-
-  std::int64_t width() const noexcept { return directions_ * padded<T>(hidden_); }
-
-  /// arg_max: [N, D·Hp] step of each maximum, for backward; may be null.
-  void forward(const BatchLayout& layout, Rows<const T> out, Rows<T> pooled, std::int32_t* arg_max) const noexcept {
-    for (std::int64_t n = 0; n < layout.sequences(); ++n) {
-      T* to = pooled[n];
-      if (kind_ == Pooling::last) {
-        const std::int64_t hp = padded<T>(hidden_);
-        for (int d = 0; d < directions_; ++d) {
-          const std::int64_t t = d == 0 ? layout.length(n) - 1 : 0;
-          std::copy_n(out[layout.row(t, n)] + d * hp, hp, to + d * hp);
-        }
-        continue;
-      }
-      std::copy_n(out[layout.row(0, n)], width(), to);
-      std::int32_t* at = arg_max == nullptr ? nullptr : arg_max + n * width();
-      if (at != nullptr) std::fill_n(at, width(), 0);
-      for (std::int64_t t = 1; t < layout.length(n); ++t) add(out[layout.row(t, n)], to, at, t);
-      finish(layout.length(n), to);
-    }
+  template <class V>
+  static V value(V x) noexcept {
+    const V bounded = math::clamp(x, constant<V>(math::ExpConstants<Scalar<V>>::kLowest), V{});
+    V scale;
+    V p;
+    math::split_exp(bounded, scale, p);
+    // e^x − 1 as tanh has it, without cancellation near 0.
+    const V below = constant<V>(kScale * kAlpha) * (scale * p + (scale - constant<V>(1)));
+    return x > V{} ? constant<V>(kScale) * x : below;
   }
-
-  /// Gradient of this member's share of sequences: every row is written.
-  void backward(const BatchLayout& layout, Rows<const T> d_pooled, const std::int32_t* arg_max, Rows<T> d_out,
-                Member member) const noexcept {
-    const std::int64_t hp = padded<T>(hidden_);
-    const Member::Range range = member.share(layout.sequences());
-    for (std::int64_t n = range.begin; n < range.end; ++n) {
-      const T* from = d_pooled[n];
-      const T share = T{1} / static_cast<T>(layout.length(n));
-      for (std::int64_t t = 0; t < layout.length(n); ++t) {
-        T* to = d_out[layout.row(t, n)];
-        switch (kind_) {
-          case Pooling::last:
-            for (int d = 0; d < directions_; ++d) {
-              const bool ends_here = t == (d == 0 ? layout.length(n) - 1 : 0);
-              for (std::int64_t i = d * hp; i < (d + 1) * hp; ++i) to[i] = ends_here ? from[i] : T{0};
-            }
-            break;
-          case Pooling::mean:
-            Elements<T>(to, width()) = Elements<const T>(from, width()) * share;
-            break;
-          case Pooling::max:
-            for (std::int64_t i = 0; i < width(); ++i) to[i] = arg_max[n * width() + i] == t ? from[i] : T{0};
-            break;
-        }
-      }
-    }
+  template <class V>
+  static V derivative(V value) noexcept {
+    return value > V{} ? constant<V>(kScale) : value + constant<V>(kScale * kAlpha);
   }
-
-  /// One more step of a stream or sequence into what has been pooled so far (not for `last`).
-  void add(const T* h, T* pooled, std::int32_t* arg_max, std::int64_t t) const noexcept {
-    if (kind_ == Pooling::mean) {
-      Elements<T>(pooled, width()) += Elements<const T>(h, width());
-    } else {
-      for (std::int64_t i = 0; i < width(); ++i) {
-        if (h[i] > pooled[i]) {
-          pooled[i] = h[i];
-          if (arg_max != nullptr) arg_max[i] = static_cast<std::int32_t>(t);
-        }
-      }
-    }
-  }
-
-  /// What a sum over `length` steps becomes.
-  void finish(std::int64_t length, T* pooled) const noexcept {
-    if (kind_ != Pooling::mean) return;
-    Elements<T>(pooled, width()) *= T{1} / static_cast<T>(length);
-  }
-
-  Pooling kind() const noexcept { return kind_; }
-
- private:
-  Pooling kind_;
-  int directions_;
-  std::int64_t hidden_;
 };
 
-/// scores = pooled · Wᵀ + b. W: [K, D·H], b: [K].
 template <class T>
-class DenseHead {
+class Head {
  public:
-  DenseHead(std::int64_t outputs, int directions, std::int64_t hidden) noexcept
-      : outputs_(outputs), directions_(directions), hidden_(hidden) {}
+  /// What forward leaves for backward: of every hidden layer its outputs, as they are and as the next layer gets them.
+  struct Memory {
+    struct Layer {
+      std::vector<T> values, fed, factors;  ///< [N, size padded]; the latter two with dropout in training only
+    };
+    std::vector<Layer> layers;
+    std::vector<T> d_above, d_below;  ///< gradients between two layers
+  };
+
+  /// The pooled vector: `groups` groups of `width` columns. tensors: those of the whole network.
+  Head(const ModelConfig& config, std::int64_t groups, std::int64_t width, const std::vector<TensorInfo>& tensors)
+      : activation_(config.head_activation), dropout_(config.head_dropout) {
+    const auto add = [&](std::int64_t size, const std::string& suffix) {
+      layers_.push_back({Dense<T>(size, groups, width), offset_of(tensors, "head_W" + suffix),
+                         offset_of(tensors, "head_b" + suffix), packed_size_});
+      packed_size_ += layers_.back().dense.packed_size();
+      groups = 1;
+      width = size;
+    };
+    for (std::size_t layer = 0; layer < config.head_sizes.size(); ++layer) {
+      add(config.head_sizes[layer], "_l" + std::to_string(layer));
+    }
+    add(config.outputs, "");
+  }
 
   /// Elements of the packed weights.
-  std::int64_t packed_size() const noexcept { return padded<T>(outputs_) * (directions_ * hidden_ + 1); }
+  std::int64_t packed_size() const noexcept { return packed_size_; }
   /// Columns of `scores` in forward().
-  std::int64_t stride() const noexcept { return padded<T>(outputs_); }
+  std::int64_t stride() const noexcept { return layers_.back().dense.stride(); }
 
-  void pack(const T* w, const T* b, T* packed) const noexcept {
-    const std::int64_t depth = directions_ * hidden_;
-    pack_gate_vector<T>(b, 1, outputs_, packed);
-    for (std::int64_t block = 0; block < blocks_of<T>(outputs_); ++block) {
-      pack_gate_panel<T>(1, 1U, w, depth, outputs_, depth, block, packed + stride() + block * depth * kLanes<T>);
-    }
+  void pack(const T* parameters, T* packed) const noexcept {
+    for (const Layer& layer : layers_)
+      layer.dense.pack(parameters + layer.w, parameters + layer.b, packed + layer.packed);
   }
 
-  void forward(const T* packed, std::int64_t n, Rows<const T> pooled, Rows<T> scores) const noexcept {
-    const std::int64_t hp = padded<T>(hidden_);
-    for (std::int64_t block = 0; block < blocks_of<T>(outputs_); ++block) {
-      const std::int64_t column = block * kLanes<T>;
-      const T* panel = packed + stride() + column * directions_ * hidden_;
-      for (int d = 0; d < directions_; ++d) {
-        panel_product<T, 1>(d == 0 ? Start::bias : Start::sum, n, hidden_, pooled.data + d * hp, pooled.stride, panel,
-                            scores.data + column, scores.stride, packed + column);
-        panel += hidden_ * kLanes<T>;
-      }
+  /// With training, dropout is active and backward may follow; the seed decides its masks. Allocates only where a
+  /// memory has not yet held so many rows.
+  void forward(const T* packed, std::int64_t n, Rows<const T> pooled, Rows<T> scores, Memory& memory, bool training,
+               std::uint64_t dropout_seed) const {
+    memory.layers.resize(hidden());
+    Rows<const T> x = pooled;
+    for (std::size_t k = 0; k < hidden(); ++k) {
+      const Layer& layer = layers_[k];
+      typename Memory::Layer& kept = memory.layers[k];
+      const std::int64_t stride = layer.dense.stride();
+      kept.values.resize(static_cast<std::size_t>(n * stride));
+      const Rows<T> values{kept.values.data(), stride};
+      layer.dense.forward(packed + layer.packed, n, x, values);
+      activate(n * stride, values.data);
+      x = values.read();
+      if (!training || dropout_ == 0.0) continue;
+      drop(n, layer.dense.outputs(), dropout_seed, k, kept);
+      x.data = kept.fed.data();
     }
+    layers_.back().dense.forward(packed + layers_.back().packed, n, x, scores);
   }
 
-  /// d_scores: [N, K]. Writes dW, db and d_pooled (zeros in the padding).
-  ///
-  /// Written as sums of scaled rows in the order of n and k. A matrix product of Eigen's is not used here: its
-  /// vectorised sums begin where memory is aligned, so that the last bit would depend on where an allocator put the
-  /// operands.
-  void backward(const T* w, std::int64_t n, const T* d_scores, Rows<const T> pooled, T* dw, T* db,
-                Rows<T> d_pooled) const noexcept {
-    const std::int64_t hp = padded<T>(hidden_);
-    const std::int64_t width = directions_ * hidden_;
-    std::fill_n(dw, outputs_ * width, T{0});
-    std::fill_n(db, outputs_, T{0});
-    std::fill_n(d_pooled.data, n * d_pooled.stride, T{0});
-    for (std::int64_t i = 0; i < n; ++i) {
-      for (std::int64_t k = 0; k < outputs_; ++k) {
-        const T d = d_scores[i * outputs_ + k];
-        db[k] += d;
-        for (int direction = 0; direction < directions_; ++direction) {
-          const std::int64_t column = k * width + direction * hidden_;
-          add_scaled(d, pooled[i] + direction * hp, dw + column);
-          add_scaled(d, w + column, d_pooled[i] + direction * hp);
-        }
+  /// d_scores: [N, stride()]. Writes the gradients of all its tensors, and d_pooled with zeros in the padding.
+  void backward(const T* parameters, std::int64_t n, Rows<const T> d_scores, Rows<const T> pooled, Memory& memory,
+                T* gradient, Rows<T> d_pooled) const {
+    Rows<const T> dy = d_scores;
+    for (std::size_t k = layers_.size(); k-- > 0;) {
+      const Layer& layer = layers_[k];
+      const auto run = [&](Rows<const T> x, Rows<T> dx) {
+        layer.dense.backward(parameters + layer.w, n, dy, x, gradient + layer.w, gradient + layer.b, dx);
+      };
+      if (k == 0) {
+        run(pooled, d_pooled);
+        break;
       }
+      const typename Memory::Layer& below = memory.layers[k - 1];
+      const std::int64_t stride = layer.dense.input_stride();
+      const bool dropped = dropout_ > 0.0;
+      std::vector<T>& buffer = k % 2 == 0 ? memory.d_below : memory.d_above;
+      buffer.resize(below.values.size());
+      run({dropped ? below.fed.data() : below.values.data(), stride}, {buffer.data(), stride});
+      for (std::size_t i = 0; i < buffer.size(); ++i) {
+        buffer[i] *= dropped ? below.factors[i] * derivative(below.values[i]) : derivative(below.values[i]);
+      }
+      dy = {buffer.data(), stride};
     }
   }
 
  private:
-  void add_scaled(T factor, const T* __restrict from, T* __restrict to) const noexcept {
-    for (std::int64_t j = 0; j < hidden_; ++j) to[j] += factor * from[j];
+  struct Layer {
+    Dense<T> dense;
+    std::int64_t w, b;    ///< offsets in the parameter buffer
+    std::int64_t packed;  ///< offset in the packed weights
+  };
+
+  std::size_t hidden() const noexcept { return layers_.size() - 1; }
+
+  void activate(std::int64_t count, T* values) const noexcept {
+    for (std::int64_t i = 0; i < count; i += kLanes<T>) {
+      const Pack<T> x = load(values + i);
+      switch (activation_) {
+        case HeadActivation::selu:
+          store(values + i, Selu::value(x));
+          break;
+        case HeadActivation::relu:
+          store(values + i, math::relu(x));
+          break;
+        case HeadActivation::tanh:
+          store(values + i, math::tanh(x));
+          break;
+      }
+    }
   }
 
-  std::int64_t outputs_;
-  int directions_;
-  std::int64_t hidden_;
+  T derivative(T value) const noexcept {
+    switch (activation_) {
+      case HeadActivation::selu:
+        return Selu::derivative(value);
+      case HeadActivation::relu:
+        return math::relu_derivative(value);
+      case HeadActivation::tanh:
+        break;
+    }
+    return math::tanh_derivative(value);
+  }
+
+  /// fed = values ⊙ factors + offsets. Plain dropout (Srivastava et al. 2014) sets units to 0 and divides the others by
+  /// the probability q to keep them. Alpha dropout (Klambauer et al. 2017, section "New dropout technique") sets units
+  /// to α' = −λα, the lower limit of SELU, and then applies a·x + b, which gives back mean 0 and variance 1: a = (q +
+  /// α'² q (1 − q))^−½, b = −a (1 − q) α'.
+  void drop(std::int64_t n, std::int64_t size, std::uint64_t seed, std::size_t layer,
+            typename Memory::Layer& kept) const {
+    const double q = 1.0 - dropout_;
+    const bool alpha = activation_ == HeadActivation::selu;
+    const double a = alpha ? 1.0 / std::sqrt(q + Selu::kLowest * Selu::kLowest * q * dropout_) : 1.0 / q;
+    const double b = alpha ? -a * dropout_ * Selu::kLowest : 0.0;
+    const auto factor = static_cast<T>(a), offset = static_cast<T>(b);
+    const auto dropped = static_cast<T>(alpha ? a * Selu::kLowest + b : 0.0);
+    const std::int64_t stride = padded<T>(size);
+    kept.factors.resize(kept.values.size());
+    kept.fed.resize(kept.values.size());
+    // A stream of its own, apart from those of the masks of the recurrent layers.
+    const std::uint64_t stream = mix(mix(seed, 0x6865616400000000U), layer);
+    for (std::int64_t i = 0; i < n; ++i) {
+      T* const factors = kept.factors.data() + i * stride;
+      random_factors(stream, dropout_, T{0}, factor, i, 1, 0, size, factors);
+      std::fill(factors + size, factors + stride, T{0});
+      const T* const from = kept.values.data() + i * stride;
+      T* const to = kept.fed.data() + i * stride;
+      for (std::int64_t k = 0; k < size; ++k) to[k] = factors[k] == T{0} ? dropped : from[k] * factors[k] + offset;
+      std::fill(to + size, to + stride, T{0});
+    }
+  }
+
+  HeadActivation activation_;
+  double dropout_;
+  std::vector<Layer> layers_;  ///< the last one gives the scores
+  std::int64_t packed_size_ = 0;
 };
 
 /// Softmax of K scores in place.

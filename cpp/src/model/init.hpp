@@ -2,12 +2,18 @@
 //
 //   W_*     input weights [G·H, I]: uniform in ±√(6 / (fan_in + fan_out)) with fan_in = I and fan_out = H, gate by gate
 //           (Glorot & Bengio 2010, eq. 16)
-//   R_*     recurrent weights [G·H, H]: each gate's block (with heads: each head's) a random orthogonal matrix (Saxe, McClelland & Ganguli 2014)
-//   b_*     0, except 1 for a forget gate "f", so that a new network remembers (Gers, Schmidhuber & Cummins 2000;
+//   R_*     recurrent weights [G·H, H]: each gate's block (with heads: each head's) a random orthogonal matrix (Saxe,
+//   McClelland & Ganguli 2014) b_*     0, except 1 for a forget gate "f", so that a new network remembers (Gers,
+//   Schmidhuber & Cummins 2000;
 //           Jozefowicz, Zaremba & Sutskever 2015)
 //   RG_*, proj_*   as W_* with the matrix's own fans;   u_*: uniform in [0, 1] (Li et al. 2018);   ln_* gains: 1
 //   P_*, bR_*, ln_c_b_* and learned initial states "…0_*": 0
-//   head_W  [K, D·H]: as W_* with fan_in = D·H and fan_out = K;  head_b: 0
+//   head_W  [K, width]: as W_* with fan_in = width and fan_out = K
+//   head_W_l* of the head's hidden layers [size, width]: normal with variance 1/width for selu (LeCun et al. 1998;
+//           Klambauer et al. 2017), uniform in ±√(6/width) for relu (He et al. 2015), as W_* for tanh
+//   pool_W, pool_K, pool_V  as W_* with the matrix's own fans;  pool_v: likewise, fan_out = 1
+//   pool_Q  normal with standard deviation 0.02, as the authors' layers have it (Ramsauer et al. 2021)
+//   head_b, head_b_l*, pool_b: 0
 //
 // Every tensor, and every gate's block of R, draws from a stream of its own that is named by the tensor, so a layer's
 // weights do not depend on how many layers follow. One seed gives the same weights on every run and for any number of
@@ -20,7 +26,7 @@
 #include "math/pack.hpp"
 #include "sequence/shape.hpp"
 
-#include <lstmcore/types.hpp>
+#include <lstmcore/model.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -130,7 +136,8 @@ void random_orthogonal(std::int64_t rows, std::int64_t cols, Rng& rng, T* block)
 /// parameters: the flat buffer that the tensors' offsets refer to.
 /// Throws std::logic_error for a tensor that has no rule: a new kind of tensor needs a line here.
 template <class T>
-void initialise(const std::vector<TensorInfo>& tensors, const StackShape& shape, std::uint64_t seed, T* parameters) {
+void initialise(const std::vector<TensorInfo>& tensors, const StackShape& shape, std::uint64_t seed, T* parameters,
+                HeadActivation head = HeadActivation::selu) {
   using init_detail::starts_with;
   const std::vector<std::string>& gates = shape.cell.gate_names;
   // f(gate, its name, first row, rows) for the row blocks of W, R and b.
@@ -148,9 +155,20 @@ void initialise(const std::vector<TensorInfo>& tensors, const StackShape& shape,
     Rng rng(tensor_seed);
     const std::string kind = tensor.name.substr(0, tensor.name.rfind("_l"));
     const std::int64_t cols = tensor.shape.size() > 1 ? tensor.shape[1] : 1;
-    if (tensor.name == "head_W") {
-      init_detail::glorot_uniform(tensor.shape.at(1), tensor.shape.at(0), tensor.count(), rng, values);
-    } else if (tensor.name == "head_b") {
+    const auto normal = [&](double deviation) {
+      for (std::int64_t k = 0; k < tensor.count(); ++k) values[k] = static_cast<T>(deviation * rng.normal());
+    };
+    if (kind == "head_W" && tensor.name != "head_W" && head == HeadActivation::selu) {
+      normal(1.0 / std::sqrt(static_cast<double>(cols)));
+    } else if (kind == "head_W" && tensor.name != "head_W" && head == HeadActivation::relu) {
+      init_detail::glorot_uniform(cols, 0, tensor.count(), rng, values);
+    } else if (kind == "head_W" || kind == "pool_W" || kind == "pool_K" || kind == "pool_V") {
+      init_detail::glorot_uniform(cols, tensor.shape.at(0), tensor.count(), rng, values);
+    } else if (kind == "pool_v") {
+      init_detail::glorot_uniform(tensor.count(), 1, tensor.count(), rng, values);
+    } else if (kind == "pool_Q") {
+      normal(0.02);
+    } else if (kind == "head_b" || kind == "pool_b") {
       std::fill_n(values, tensor.count(), T(0));
     } else if (kind == "W") {
       init_detail::glorot_uniform(cols, shape.hidden, tensor.count(), rng, values);

@@ -1,10 +1,12 @@
-// Preprocessing → recurrent layers → pooling → dense head: the network that a Model holds.
+// Preprocessing → recurrent layers → pooling → head: the network that a Model holds.
 #pragma once
 
 #include "base/pool.hpp"
 #include "model/head.hpp"
 #include "model/init.hpp"
+#include "model/pooling.hpp"
 #include "model/tensors.hpp"
+#include "sequence/windows.hpp"
 
 LSTMCORE_BEGIN_NAMESPACE
 
@@ -16,18 +18,22 @@ class Network {
 
   struct Workspace {
     StackWorkspace<T> stack;
-    std::vector<T> pooled, d_pooled, head, scores, d_scores;
-    std::vector<std::int32_t> arg_max;
+    WindowedPass<T> windows;
+    bool windowed = false;      ///< the last pass was cut into windows
+    ForwardOptions<T> options;  ///< of that pass
+    std::vector<T> pooled, d_pooled, packed, scores, d_scores;
+    typename PoolingOverTime<T>::Memory pooling;
+    typename Head<T>::Memory head;
   };
 
   explicit Network(const ModelConfig& config)
       : config_(config),
         stack_(config.recurrent),
-        pooling_(config.pooling, stack_.shape().directions, stack_.shape().output),
-        head_(config.outputs, stack_.shape().directions, stack_.shape().output),
-        tensors_(network_tensors(config)) {
+        tensors_(network_tensors(config)),
+        pooling_(config, stack_.shape(), tensors_),
+        head_(config, pooling_.groups(), pooling_.group_width(), tensors_) {
     parameters_.resize(static_cast<std::size_t>(total_count(tensors_)));
-    initialise(tensors_, stack_.shape(), config.recurrent.seed, parameters_.data());
+    initialise(tensors_, stack_.shape(), config.recurrent.seed, parameters_.data(), config.head_activation);
     const auto inputs = static_cast<std::size_t>(config.recurrent.input_size);
     const auto outputs = static_cast<std::size_t>(config.outputs);
     set_preprocessing(std::vector<double>(inputs, 0.0), std::vector<double>(inputs, 1.0),
@@ -61,17 +67,21 @@ class Network {
     standardises_ = differs(input_mean_, 0.0) || differs(input_scale_, 1.0);
   }
 
-  /// Linear outputs of the head [N, K], recorded for backward when training. False when cancelled.
-  bool forward(const Sequences& x, Workspace& ws, T* scores, bool training, std::uint64_t dropout_seed, int n_threads,
-               CancelToken* cancel) const {
+  /// Linear outputs of the head [N, K], recorded for backward when training. checkpoint_steps: windows of so many steps
+  /// are recorded one at a time, by backward (sequence/windows.hpp); 0: all at once. False when cancelled.
+  bool forward(const Sequences& x, Workspace& ws, T* scores, bool training, std::uint64_t dropout_seed,
+               std::int64_t checkpoint_steps, int n_threads, CancelToken* cancel) const {
     ForwardOptions<T> options = forward_options(x, n_threads);
     options.record = training;
     options.dropout_seed = dropout_seed;
     options.cancel = cancel;
+    ws.packed.resize(static_cast<std::size_t>(packed_size()));
+    pack_top(ws.packed.data());
+    ws.windowed =
+        training && checkpoint_steps > 0 && *std::max_element(x.lengths, x.lengths + x.count) > checkpoint_steps;
+    if (ws.windowed) return forward_windows(x, ws, scores, checkpoint_steps, options);
     if (!stack_.forward(x, parameters_.data(), nullptr, options, ws.stack)) return false;
-    ws.head.resize(static_cast<std::size_t>(head_.packed_size()));
-    pack_head(ws.head.data());
-    head_forward(ws, ws.head.data(), training, [&](std::int64_t n, const T* row) {
+    top_forward(ws, ws.packed.data(), training, dropout_seed, options.n_threads, [&](std::int64_t n, const T* row) {
       std::copy_n(row, config_.outputs, scores + ws.stack.layout.original(n) * config_.outputs);
     });
     return true;
@@ -81,26 +91,40 @@ class Network {
   bool backward(Workspace& ws, const T* d_scores, T* gradient, std::int64_t bptt_steps, int n_threads,
                 CancelToken* cancel) const {
     const BatchLayout& layout = ws.stack.layout;
-    const std::int64_t n = layout.sequences();
+    const std::int64_t n = ws.windowed ? ws.windows.sequences() : layout.sequences();
     const std::int64_t k = config_.outputs;
     ws.d_scores.resize(static_cast<std::size_t>(n * k));
-    for (std::int64_t i = 0; i < n; ++i) std::copy_n(d_scores + layout.original(i) * k, k, ws.d_scores.data() + i * k);
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::int64_t original = ws.windowed ? ws.windows.original(i) : layout.original(i);
+      std::copy_n(d_scores + original * k, k, ws.d_scores.data() + i * k);
+    }
     ws.d_pooled.resize(ws.pooled.size());
     const std::int64_t width = pooling_.width();
     const Rows<const T> pooled{ws.pooled.data(), width};
     const Rows<T> d_pooled{ws.d_pooled.data(), width};
     {
       const FlushDenormals guard;
-      head_.backward(parameters_.data() + head_w(), n, ws.d_scores.data(), pooled, gradient + head_w(),
-                     gradient + head_b(), d_pooled);
+      head_.backward(parameters_.data(), n, {ws.d_scores.data(), k}, pooled, ws.head, gradient, d_pooled);
     }
     BackwardOptions<T> options;
     options.gradient = gradient;
     options.bptt_steps = bptt_steps;
-    options.n_threads = stack_.threads_for(layout.rows(), n_threads);
     options.cancel = cancel;
+    if (ws.windowed) {
+      options.n_threads = ws.options.n_threads;
+      ws.options.cancel = cancel;
+      return ws.windows.backward(stack_, parameters_.data(), ws.options, options, bptt_steps > 0, ws.stack,
+                                 [&](const auto& window, const BatchLayout& inside, Rows<T> d_out, Member member) {
+                                   pooling_.simple().backward_window(
+                                       inside, window.first, [&](std::int64_t i) { return ws.windows.length(i); },
+                                       d_pooled.read(), ws.pooling.arg_max.data(), d_out, member);
+                                 });
+    }
+    options.n_threads = stack_.threads_for(layout.rows(), n_threads);
+    pooling_.prepare_backward(parameters_.data(), layout, ws.stack.out.back().read(), pooled, d_pooled.read(), gradient,
+                              ws.pooling, options.n_threads);
     return stack_.backward(parameters_.data(), options, ws.stack, [&](Rows<T> d_out, Member member) {
-      pooling_.backward(layout, {d_pooled.data, width}, ws.arg_max.data(), d_out, member);
+      pooling_.backward(layout, d_pooled.read(), ws.pooling, d_out, member);
     });
   }
 
@@ -128,8 +152,9 @@ class Network {
         ++last;
       }
       const Sequences part{data.data(), lengths.data(), static_cast<std::int64_t>(data.size()), x.features};
-      stack_.forward(part, parameters_.data(), &packed->weights, forward_options(part, n_threads), workspace->stack);
-      head_forward(*workspace, packed->head.data(), false, [&](std::int64_t n, T* row) {
+      const ForwardOptions<T> options = forward_options(part, n_threads);
+      stack_.forward(part, parameters_.data(), &packed->weights, options, workspace->stack);
+      top_forward(*workspace, packed->top.data(), false, 0, options.n_threads, [&](std::int64_t n, T* row) {
         // The part is sorted already, so that its layout keeps the order.
         finish(row, out + order[first + static_cast<std::size_t>(n)] * config_.outputs);
       });
@@ -140,7 +165,7 @@ class Network {
   /// Weights in the order of the kernels; immutable, so that streams and predictions share them.
   struct PackedModel {
     Packed weights;
-    std::vector<T> head;
+    std::vector<T> top;  ///< of head and pooling
   };
 
   std::shared_ptr<const PackedModel> packed_model() const {
@@ -148,8 +173,8 @@ class Network {
     if (packed_ == nullptr) {
       auto fresh = std::make_shared<PackedModel>();
       stack_.pack(parameters_.data(), fresh->weights);
-      fresh->head.resize(static_cast<std::size_t>(head_.packed_size()));
-      pack_head(fresh->head.data());
+      fresh->top.resize(static_cast<std::size_t>(packed_size()));
+      pack_top(fresh->top.data());
       packed_ = std::move(fresh);
     }
     return packed_;
@@ -170,7 +195,9 @@ class Network {
 
   const Stack<T>& stack() const noexcept { return stack_; }
   const PoolingOverTime<T>& pooling() const noexcept { return pooling_; }
-  const DenseHead<T>& head() const noexcept { return head_; }
+  const Head<T>& head() const noexcept { return head_; }
+  /// Where PackedModel::top has the pooling's part; the head's is at its beginning.
+  std::int64_t pooling_at() const noexcept { return head_.packed_size(); }
 
   ForwardOptions<T> forward_options(const Sequences& x, int n_threads) const noexcept {
     ForwardOptions<T> options;
@@ -199,35 +226,68 @@ class Network {
     const Network& network_;
   };
 
-  std::int64_t head_w() const noexcept { return tensors_[tensors_.size() - 2].offset; }
-  std::int64_t head_b() const noexcept { return tensors_.back().offset; }
+  std::int64_t packed_size() const noexcept { return head_.packed_size() + pooling_.packed_size(); }
 
-  void pack_head(T* packed) const noexcept {
-    head_.pack(parameters_.data() + head_w(), parameters_.data() + head_b(), packed);
+  void pack_top(T* packed) const noexcept {
+    head_.pack(parameters_.data(), packed);
+    pooling_.pack(parameters_.data(), packed + pooling_at());
   }
 
-  /// visit(n, scores of sorted sequence n).
+  /// forward() in windows: pools as it goes and keeps no more than the states between them.
+  bool forward_windows(const Sequences& x, Workspace& ws, T* scores, std::int64_t steps,
+                       const ForwardOptions<T>& options) const {
+    ws.options = options;
+    ws.windows.assign(stack_.shape(), x, steps);
+    const SimplePooling<T>& pooling = pooling_.simple();
+    const std::int64_t width = pooling.width();
+    const std::int64_t n = ws.windows.sequences();
+    ws.pooled.resize(static_cast<std::size_t>(n * width));
+    if (config_.pooling == Pooling::max) ws.pooling.arg_max.resize(ws.pooled.size());
+    const Rows<T> pooled{ws.pooled.data(), width};
+    std::int32_t* const arg_max = config_.pooling == Pooling::max ? ws.pooling.arg_max.data() : nullptr;
+    const bool done = ws.windows.forward(stack_, parameters_.data(), options, ws.stack,
+                                         [&](const auto& window, const BatchLayout& layout, Rows<const T> out) {
+                                           const FlushDenormals guard;
+                                           pooling.forward_window(layout, window.first, out, pooled, arg_max);
+                                         });
+    if (!done) return false;
+    for (std::int64_t i = 0; i < n; ++i) pooling.finish(ws.windows.length(i), pooled[i]);
+    head_forward(ws, ws.packed.data(), n, true, options.dropout_seed, [&](std::int64_t i, const T* row) {
+      std::copy_n(row, config_.outputs, scores + ws.windows.original(i) * config_.outputs);
+    });
+    return true;
+  }
+
+  /// Pooling and head. visit(n, scores of sorted sequence n).
   template <class Visit>
-  void head_forward(Workspace& ws, const T* head, bool record, Visit&& visit) const {
+  void top_forward(Workspace& ws, const T* packed, bool training, std::uint64_t dropout_seed, int n_threads,
+                   Visit&& visit) const {
     const FlushDenormals guard;
     const std::int64_t n = ws.stack.layout.sequences();
     const std::int64_t width = pooling_.width();
     ws.pooled.resize(static_cast<std::size_t>(n * width));
-    if (record && config_.pooling == Pooling::max) ws.arg_max.resize(ws.pooled.size());
-    const Rows<T> out = ws.stack.out.back();
-    pooling_.forward(ws.stack.layout, {out.data, out.stride}, {ws.pooled.data(), width},
-                     record && config_.pooling == Pooling::max ? ws.arg_max.data() : nullptr);
+    pooling_.forward(ws.stack.layout, ws.stack.out.back().read(), packed + pooling_at(), {ws.pooled.data(), width},
+                     ws.pooling, training, n_threads);
+    head_forward(ws, packed, n, training, dropout_seed, visit);
+  }
+
+  /// The head over pooled vectors.
+  template <class Visit>
+  void head_forward(Workspace& ws, const T* packed, std::int64_t n, bool training, std::uint64_t dropout_seed,
+                    Visit&& visit) const {
+    const FlushDenormals guard;
+    const std::int64_t width = pooling_.width();
     const std::int64_t stride = head_.stride();
     ws.scores.resize(static_cast<std::size_t>(n * stride));
-    head_.forward(head, n, {ws.pooled.data(), width}, {ws.scores.data(), stride});
+    head_.forward(packed, n, {ws.pooled.data(), width}, {ws.scores.data(), stride}, ws.head, training, dropout_seed);
     for (std::int64_t i = 0; i < n; ++i) visit(i, ws.scores.data() + i * stride);
   }
 
   ModelConfig config_;
   Stack<T> stack_;
-  PoolingOverTime<T> pooling_;
-  DenseHead<T> head_;
   std::vector<TensorInfo> tensors_;
+  PoolingOverTime<T> pooling_;
+  Head<T> head_;
   std::vector<T> parameters_;
   std::vector<double> input_mean_, input_scale_, output_mean_, output_scale_;
   bool standardises_ = false;

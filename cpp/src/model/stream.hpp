@@ -15,8 +15,9 @@ class Stream {
         packed_(network.packed_model()),
         state_(network.stack().shape().cell.states + 1),
         pointers_(state_.size()),
+        carried_(static_cast<std::size_t>(network.pooling().carried())),
         pooled_(static_cast<std::size_t>(network.pooling().width())),
-        finished_(pooled_.size()),
+        scratch_(static_cast<std::size_t>(network.pooling().scratch())),
         scores_(static_cast<std::size_t>(network.head().stride())),
         x_(static_cast<std::size_t>(network.config().recurrent.input_size)) {
     const StackShape& shape = network.stack().shape();
@@ -40,8 +41,9 @@ class Stream {
   }
 
   void reset() noexcept {
-    for (std::size_t s = 0; s < state_.size(); ++s) std::copy(initial_[s].begin(), initial_[s].end(), state_[s].begin());
-    std::fill(pooled_.begin(), pooled_.end(), T{0});
+    for (std::size_t s = 0; s < state_.size(); ++s)
+      std::copy(initial_[s].begin(), initial_[s].end(), state_[s].begin());
+    network_.pooling().start(carried_.data());
     steps_ = 0;
   }
 
@@ -55,27 +57,23 @@ class Stream {
     options.final_state = pointers_.data();
     network_.stack().forward(sequence, nullptr, &packed_->weights, options, workspace_);
     const FlushDenormals guard;
-    const T* h = workspace_.out.back()[0];
-    if (steps_ == 0 || network_.pooling().kind() == Pooling::last) {
-      std::copy_n(h, pooled_.size(), pooled_.data());
-    } else {
-      network_.pooling().add(h, pooled_.data(), nullptr, steps_);
-    }
+    const T* const packed = packed_->top.data();
+    const PoolingOverTime<T>& pooling = network_.pooling();
+    pooling.add(packed + network_.pooling_at(), workspace_.out.back()[0], steps_, carried_.data(), scratch_.data());
     ++steps_;
-    std::copy(pooled_.begin(), pooled_.end(), finished_.begin());
-    network_.pooling().finish(steps_, finished_.data());
-    const std::int64_t width = network_.pooling().width();
-    network_.head().forward(packed_->head.data(), 1, {finished_.data(), width},
-                            {scores_.data(), network_.head().stride()});
+    pooling.finish(carried_.data(), steps_, pooled_.data());
+    network_.head().forward(packed, 1, {pooled_.data(), pooling.width()}, {scores_.data(), network_.head().stride()},
+                            head_, false, 0);
     network_.finish(scores_.data(), out);
   }
 
-  /// States in order, then what is pooled so far (H values), then the number of steps.
+  /// States in order, then what the pooling carries, without padding, then the number of steps.
   std::vector<double> values() const {
     std::vector<double> all;
     for (const std::vector<T>& values : state_) all.insert(all.end(), values.begin(), values.end());
-    const auto hidden = network_.stack().shape().output;
-    all.insert(all.end(), pooled_.begin(), pooled_.begin() + hidden);
+    network_.pooling().for_carried([&](std::int64_t first, std::int64_t count) {
+      all.insert(all.end(), carried_.begin() + first, carried_.begin() + first + count);
+    });
     all.push_back(static_cast<double>(steps_));
     return all;
   }
@@ -86,7 +84,9 @@ class Stream {
       for (std::size_t i = 0; i < count; ++i) to[i] = static_cast<T>(*from++);
     };
     for (std::vector<T>& values : state_) read(values.data(), values.size());
-    read(pooled_.data(), static_cast<std::size_t>(network_.stack().shape().output));
+    network_.pooling().for_carried([&](std::int64_t first, std::int64_t count) {
+      read(carried_.data() + first, static_cast<std::size_t>(count));
+    });
     steps_ = static_cast<std::int64_t>(*from);
   }
 
@@ -96,7 +96,8 @@ class Stream {
   StackWorkspace<T> workspace_;
   std::vector<std::vector<T>> state_, initial_;
   std::vector<void*> pointers_;
-  std::vector<T> pooled_, finished_, scores_, x_;
+  std::vector<T> carried_, pooled_, scratch_, scores_, x_;
+  typename Head<T>::Memory head_;
   std::int64_t steps_ = 0;
 };
 

@@ -214,6 +214,10 @@ class Stack {
     }
   }
 
+  static std::uint64_t sequence_seed(const ForwardOptions<T>& options) noexcept {
+    return options.sequence_seed != 0 ? options.sequence_seed : options.dropout_seed;
+  }
+
   /// Masks that do not depend on outputs of other layers.
   void fill_masks(const ForwardOptions<T>& options, Workspace& ws, Member member) const noexcept {
     const std::int64_t rows = ws.layout.rows();
@@ -222,7 +226,8 @@ class Stack {
       const auto fill = [&](MaskUse use, double probability, T dropped, T kept, std::int64_t count,
                             std::int64_t width, Rows<const T> mask) {
         if (mask.data == nullptr) return;
-        fill_mask(mask_stream(options.dropout_seed, use, slot), probability, dropped, kept, count, width,
+        const std::uint64_t seed = use == MaskUse::fed ? sequence_seed(options) : options.dropout_seed;
+        fill_mask(mask_stream(seed, use, slot), probability, dropped, kept, count, width,
                   Rows<T>{const_cast<T*>(mask.data), mask.stride}, member);
       };
       const auto inverse = [](double probability) { return static_cast<T>(1.0 / (1.0 - probability)); };
@@ -233,7 +238,7 @@ class Stack {
       fill(MaskUse::fed, config_.variational_dropout, T{0}, inverse(config_.variational_dropout),
            ws.layout.sequences(), shape_.output, p.fed_mask);
       if (p.fed_mask.data == nullptr) continue;
-      // The masks of all sequences are needed for the initial state: whoever fills a row, masks it.
+      // Shared out as fill_mask() does, so that each thread finds the masks it has just filled.
       const Member::Range range = member.share(ws.layout.sequences());
       for (std::int64_t n = range.begin; n < range.end; ++n) {
         T* const to = const_cast<T*>(p.fed0[n]);
@@ -253,12 +258,11 @@ class Stack {
     const double dropout = layer == 0 ? 0.0 : config_.dropout;
     const double variational = config_.variational_dropout;
     const std::uint64_t step_stream = mask_stream(options.dropout_seed, MaskUse::dropout, layer - 1);
-    const std::uint64_t sequence_stream = mask_stream(options.dropout_seed, MaskUse::input, layer);
+    const std::uint64_t sequence_stream = mask_stream(sequence_seed(options), MaskUse::input, layer);
     const auto keep = static_cast<T>(1.0 / (1.0 - dropout));
     const auto keep_sequence = static_cast<T>(1.0 / (1.0 - variational));
     const BatchLayout& layout = ws.layout;
     const Member::Range range = member.share(layout.sequences());
-    // By sequence: its first step holds the factors that all its steps share.
     for (std::int64_t n = range.begin; n < range.end; ++n) {
       for (std::int64_t t = layout.length(n) - 1; t >= 0; --t) {
         const std::int64_t row = layout.row(t, n);

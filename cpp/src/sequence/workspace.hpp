@@ -36,6 +36,7 @@ struct ForwardOptions {
   const double* input_scale = nullptr;
   bool record = false;             ///< a training pass: regularisers are active
   std::uint64_t dropout_seed = 0;  ///< of their masks
+  std::uint64_t sequence_seed = 0;  ///< of the masks that all steps of a sequence share; 0: dropout_seed
   int n_threads = 1;
   CancelToken* cancel = nullptr;
 };

@@ -98,7 +98,7 @@ class TrainerLoop {
     for (std::int64_t k = 0; k < evaluation_plan_.size(); ++k) {
       const BatchPlan::Batch batch = evaluation_plan_[k];
       gather(x, y, batch.members, batch.count);
-      network_.forward(batch_.sequences(x.features), workspace_, batch_.scores.data(), false, 0, threads(), nullptr);
+      network_.forward(batch_.sequences(x.features), workspace_, batch_.scores.data(), false, 0, 0, threads(), nullptr);
       const FlushDenormals guard;
       total += evaluate_loss<Scalar>(config_.loss, config_.huber_delta, batch_.compared(outputs_), nullptr);
     }
@@ -181,8 +181,8 @@ class TrainerLoop {
   bool differentiate(CancelToken& token, Scalar* gradient, WeightedLoss& loss, const std::string& place) {
     const std::uint64_t dropout_seed =
         mix(mix(config_.seed, dropout_stream), static_cast<std::uint64_t>(optimiser_.steps()));
-    if (!network_.forward(batch_.sequences(features_), workspace_, batch_.scores.data(), true, dropout_seed, threads(),
-                          &token)) {
+    if (!network_.forward(batch_.sequences(features_), workspace_, batch_.scores.data(), true, dropout_seed,
+                          config_.checkpoint_steps, threads(), &token)) {
       return false;
     }
     {

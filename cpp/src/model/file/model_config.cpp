@@ -15,8 +15,14 @@ template <class Enum>
 using Names = std::initializer_list<std::pair<Enum, const char*>>;
 
 constexpr Names<Dtype> dtypes = {{Dtype::float32, "float32"}, {Dtype::float64, "float64"}};
-constexpr Names<Pooling> poolings = {{Pooling::last, "last"}, {Pooling::mean, "mean"}, {Pooling::max, "max"}};
+constexpr Names<Pooling> poolings = {{Pooling::last, "last"},
+                                     {Pooling::mean, "mean"},
+                                     {Pooling::max, "max"},
+                                     {Pooling::attention, "attention"},
+                                     {Pooling::hopfield, "hopfield"}};
 constexpr Names<Activation> activations = {{Activation::identity, "identity"}, {Activation::softmax, "softmax"}};
+constexpr Names<HeadActivation> head_activations = {
+    {HeadActivation::selu, "selu"}, {HeadActivation::relu, "relu"}, {HeadActivation::tanh, "tanh"}};
 
 template <class Enum>
 const char* name_of(const Names<Enum>& names, Enum value) {
@@ -49,6 +55,27 @@ class Section {
     const auto value = at(name).as_int64();
     if (!value || *value < 1) fail(name, "an integer from 1 to 2^63 - 1");
     return *value;
+  }
+
+  /// What may be 0: the library's check of the architecture says which values are allowed.
+  std::int64_t count(const char* name) const {
+    const auto value = at(name).as_int64();
+    if (!value || *value < 0) fail(name, "an integer from 0 to 2^63 - 1");
+    return *value;
+  }
+
+  std::vector<std::int64_t> sizes(const char* name) const {
+    const Json::Array* array = at(name).as_array();
+    if (array == nullptr) fail(name, "an array of integers");
+    std::vector<std::int64_t> values;
+    for (const Json& item : *array) {
+      const auto value = item.as_int64();
+      if (!value || *value < 1) {
+        throw FileError(path_ + "." + name + ": expected integers from 1 to 2^63 - 1, found " + item.describe());
+      }
+      values.push_back(*value);
+    }
+    return values;
   }
 
   std::uint64_t seed(const char* name) const {
@@ -130,12 +157,21 @@ Json config_to_json(const ModelConfig& config) {
                             {"cell_options", std::move(options)}};
   return Json::Object{{"recurrent", std::move(recurrent)},
                       {"pooling", name_of(poolings, config.pooling)},
+                      {"pooling_size", config.pooling_size},
+                      {"pooling_patterns", config.pooling_patterns},
+                      {"pooling_beta", config.pooling_beta},
+                      {"pooling_updates", config.pooling_updates},
+                      {"head_sizes", Json::Array(config.head_sizes.begin(), config.head_sizes.end())},
+                      {"head_activation", name_of(head_activations, config.head_activation)},
+                      {"head_dropout", config.head_dropout},
                       {"activation", name_of(activations, config.activation)},
                       {"outputs", config.outputs}};
 }
 
 ModelConfig config_from_json(const Json& json) {
-  const Section model(json, "model", {"recurrent", "pooling", "activation", "outputs"});
+  const Section model(json, "model",
+                      {"recurrent", "pooling", "pooling_size", "pooling_patterns", "pooling_beta", "pooling_updates",
+                       "head_sizes", "head_activation", "head_dropout", "activation", "outputs"});
   const Section recurrent(
       model.at("recurrent"), "model.recurrent",
       {"cell", "input_size", "hidden_size", "num_layers", "bidirectional", "dropout", "variational_dropout",
@@ -163,6 +199,13 @@ ModelConfig config_from_json(const Json& json) {
     r.cell_options.emplace(member.name, option_from_json(member.name, member.value));
   }
   config.pooling = model.one_of("pooling", poolings);
+  config.pooling_size = model.count("pooling_size");
+  config.pooling_patterns = model.size("pooling_patterns");
+  config.pooling_beta = model.number("pooling_beta");
+  config.pooling_updates = model.count("pooling_updates");
+  config.head_sizes = model.sizes("head_sizes");
+  config.head_activation = model.one_of("head_activation", head_activations);
+  config.head_dropout = model.number("head_dropout");
   config.activation = model.one_of("activation", activations);
   config.outputs = model.size("outputs");
   return config;
