@@ -1,4 +1,4 @@
-"""BPTT with checkpoints along time: the same gradient as with a whole tape, for every cell, from a fraction of memory."""
+"""BPTT with checkpoints along time: the gradient of a whole tape, for every cell, from a fraction of its memory."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ LENGTHS = (29, 4, 12, 1, 24, 17)
 
 def make(cell: str = "lstm", pooling: str = "mean", **recurrent: Any) -> _core.Model:
     config = {"cell": cell, "input_size": I, "hidden_size": H, "dtype": "float64", "seed": 3, "num_layers": 2}
-    return _core.Model(
-        {"recurrent": config | recurrent, "pooling": pooling, "activation": "softmax", "outputs": K}
-    )
+    return _core.Model({"recurrent": config | recurrent, "pooling": pooling, "activation": "softmax", "outputs": K})
 
 
 def data(dtype: str = "float64") -> tuple[_core.Sequences, np.ndarray]:
@@ -110,9 +108,9 @@ def test_threads_do_not_matter() -> None:
 
 
 def test_what_cannot_be_cut_is_refused() -> None:
-    with pytest.raises(ValueError, match="checkpoint_steps: .*bidirectional"):
+    with pytest.raises(ValueError, match=r"checkpoint_steps: .*bidirectional"):
         _core.Trainer(make(bidirectional=True), {"checkpoint_steps": 5})
-    with pytest.raises(ValueError, match="checkpoint_steps: .*pooling"):
+    with pytest.raises(ValueError, match=r"checkpoint_steps: .*pooling"):
         _core.Trainer(make(pooling="attention"), {"checkpoint_steps": 5})
     with pytest.raises(ValueError, match="checkpoint_steps: expected 0"):
         _core.Trainer(make(), {"checkpoint_steps": -1})

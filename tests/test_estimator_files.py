@@ -24,7 +24,8 @@ EVERYTHING: dict[str, Any] = {
     "cell": "elman", "cell_options": {"nonlinearity": "tanh"}, "num_layers": 2, "dropout": 0.1, "pooling": "mean",
     "early_stopping": True, "validation_fraction": 0.2, "n_iter_no_change": None, "clip_norm": None, "clip_value": 1.5,
     "bidirectional": True, "variational_dropout": 0.1, "zoneout_hidden": 0.05, "learn_initial_state": True,
-    "label_smoothing": 0.1, "max_norm": 3.0, "gradient_noise": 1e-3, "bptt_steps": 4, "precision": "float64", "class_weight": {10: 2, 30: 0.5},
+    "label_smoothing": 0.1, "max_norm": 3.0, "gradient_noise": 1e-3, "bptt_steps": 4,
+    "precision": "float64", "class_weight": {10: 2, 30: 0.5},
 }  # fmt: skip
 
 

@@ -163,7 +163,7 @@ def test_truncated_bptt(cell: str, options: dict[str, Any], window: int) -> None
 def test_truncated_bptt_counts_windows_from_where_a_direction_starts() -> None:
     """The reverse direction of a sequence alone and in a batch with a longer one has the same gradient."""
     gradients = []
-    x, arrays, _ = data()
+    _, arrays, _ = data()
     y = np.random.default_rng(2).standard_normal((N, K))
     for parts in ([[0], [1], [2], [3], [4]], [[0, 1, 2, 3, 4]]):
         total = 0.0
@@ -180,7 +180,12 @@ def test_the_same_for_any_number_of_threads() -> None:
     weights = []
     for n_threads in (1, 2):
         recurrent = {"cell": "gru", "input_size": I, "hidden_size": 64, "seed": 1, "n_threads": n_threads}
-        recurrent |= {"zoneout_hidden": 0.2, "recurrent_dropout": 0.1, "variational_dropout": 0.2, "bidirectional": True}
+        recurrent |= {
+            "zoneout_hidden": 0.2,
+            "recurrent_dropout": 0.1,
+            "variational_dropout": 0.2,
+            "bidirectional": True,
+        }
         model = _core.Model({"recurrent": recurrent, "pooling": "max", "activation": "softmax", "outputs": K})
         options = {"label_smoothing": 0.1, "max_norm": 1.0, "gradient_noise": 0.01, "bptt_steps": 5, "batch_size": 8}
         trainer = _core.Trainer(model, {**options, "n_threads": n_threads, "seed": 5})

@@ -313,7 +313,8 @@ ValueError, TypeError
       "Names of the gates: the order of the row blocks of W, R and b.");
   type.def_property_readonly(
       "parameters", &get_parameters,
-      "Copies of the tensors by name: the recurrent ones, those of the pooling (pool_W, pool_b, pool_v or pool_Q, pool_K, "
+      "Copies of the tensors by name: the recurrent ones, those of the pooling (pool_W, pool_b, pool_v or pool_Q, "
+      "pool_K, "
       "pool_V), those of the head's hidden layers (head_W_l0, head_b_l0, ...), then head_W (K, ...) and head_b (K,).");
   type.def("get_weights", &get_weights, "get_weights(self)\n--\n\nCopy of all parameters as one vector (P,).");
   type.def("set_weights", &set_weights, py::arg("weights"),

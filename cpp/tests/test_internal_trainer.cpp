@@ -62,8 +62,7 @@ class LinearNetwork {
   }
 
   bool forward(const Sequences& x, Workspace& workspace, T* scores, bool training, std::uint64_t seed, std::int64_t,
-               int n_threads,
-               CancelToken* cancel) const {
+               int n_threads, CancelToken* cancel) const {
     const std::int64_t I = features_, K = config_.outputs;
     if (training) {
       dropout_seeds.push_back(seed);

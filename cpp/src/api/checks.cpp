@@ -92,8 +92,8 @@ void check_together(const RecurrentConfig& config, const CellInfo& cell) {
   if (norm != nullptr && std::get<bool>(*norm)) {
     const Option* variant = value("variant");
     if (variant != nullptr && std::get<std::string>(*variant) != "vanilla") {
-      fail("cell_options: layer_norm of cell '" + config.cell + "' works with variant='vanilla', got variant=" +
-           text_of(*variant));
+      fail("cell_options: layer_norm of cell '" + config.cell +
+           "' works with variant='vanilla', got variant=" + text_of(*variant));
     }
     const Option* after = value("reset_after");
     if (after != nullptr && !std::get<bool>(*after)) {

@@ -102,9 +102,10 @@ StreamState Model::make_state() const {
         "step: a bidirectional model needs the whole sequence; use predict(), or train with bidirectional=False");
   }
   if (config().pooling == Pooling::hopfield && config().pooling_updates > 0) {
-    checks::fail("step: pooling 'hopfield' with pooling_updates=" + std::to_string(config().pooling_updates) +
-                 " needs the whole sequence, for every new step changes the patterns that it reads with; use predict(), "
-                 "or train with pooling_updates=0 or another pooling ('last', 'mean', 'max', 'attention')");
+    checks::fail(
+        "step: pooling 'hopfield' with pooling_updates=" + std::to_string(config().pooling_updates) +
+        " needs the whole sequence, for every new step changes the patterns that it reads with; use predict(), "
+        "or train with pooling_updates=0 or another pooling ('last', 'mean', 'max', 'attention')");
   }
   StreamState state;
   state.impl_->engine = impl_->engine->make_stream();

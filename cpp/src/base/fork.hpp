@@ -19,8 +19,8 @@ inline std::atomic<unsigned>& generation() noexcept {
 
 /// How many forks lie between the process that first asked and this one.
 inline unsigned fork_generation() noexcept {
-  static const int registered = pthread_atfork(
-      nullptr, nullptr, [] { fork_detail::generation().fetch_add(1, std::memory_order_relaxed); });
+  static const int registered =
+      pthread_atfork(nullptr, nullptr, [] { fork_detail::generation().fetch_add(1, std::memory_order_relaxed); });
   static_cast<void>(registered);
   return fork_detail::generation().load(std::memory_order_relaxed);
 }

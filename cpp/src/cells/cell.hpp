@@ -46,8 +46,8 @@ struct CellDefaults {
   static constexpr bool kRecurrent = true;
   /// R·h₋ (and a bias bR of its own) reaches the cell apart from W·x + b: s.recurrent, s.d_recurrent.
   static constexpr bool kSeparate = false;
-  /// The last so many states feed the gates through a matrix as h does: columns of R behind those of h, or, where a name
-  /// is given, a tensor of their own for all gates but the candidate "g".
+  /// The last so many states feed the gates through a matrix as h does: columns of R behind those of h, or, where a
+  /// name is given, a tensor of their own for all gates but the candidate "g".
   static constexpr int kFeedback = 0;
   static constexpr const char* kFeedbackName = "";
   /// The last gate's R reads reset ⊙ h₋, where forward's first part, reset(), computes reset (GRU, reset-before).

@@ -19,8 +19,7 @@ enum class LstmVariant { vanilla, nig, nfg, nog, niaf, noaf, cifg, fgr };
 template <LstmVariant kVariant, bool kPeephole, bool kLayerNorm>
 struct LstmFamily : CellDefaults {
   static constexpr const char* kName = kPeephole ? "peephole" : "lstm";
-  static constexpr const char* kSource =
-      kPeephole ? "Gers & Schmidhuber 2000" : "Gers, Schmidhuber & Cummins 2000";
+  static constexpr const char* kSource = kPeephole ? "Gers & Schmidhuber 2000" : "Gers, Schmidhuber & Cummins 2000";
 
   static constexpr bool kHasI = kVariant != LstmVariant::nig;
   static constexpr bool kHasF = kVariant != LstmVariant::nfg && kVariant != LstmVariant::cifg;

@@ -43,9 +43,8 @@ inline const std::vector<CellInfo>& cell_registry() {
   }();
   static const std::vector<CellInfo> registry = {
       describe<Elman<Nonlinearity::tanh>>({{"nonlinearity", choice({"tanh", "relu"})}, {"layer_norm", flag(false)}}),
-      describe<Lstm1997<false, false>>({{"block_size", size(1)},
-                                        {"gate_recurrence", flag(false)},
-                                        {"gradient", choice({"full", "truncated"})}}),
+      describe<Lstm1997<false, false>>(
+          {{"block_size", size(1)}, {"gate_recurrence", flag(false)}, {"gradient", choice({"full", "truncated"})}}),
       describe<Lstm<>>({{"variant", choice(variants)}, {"proj_size", size(0)}, {"layer_norm", flag(false)}}),
       describe<Peephole<>>(
           {{"variant", choice(peephole_variants)}, {"proj_size", size(0)}, {"layer_norm", flag(false)}}),
@@ -113,7 +112,8 @@ auto visit_cell(const std::string& name, const Options& options, Visitor&& visit
   }
   if (name == "lstm1997") {
     const bool truncated = text_of("gradient") == "truncated";
-    if (flag_of("gate_recurrence")) return truncated ? visitor(Lstm1997<true, true>{}) : visitor(Lstm1997<true, false>{});
+    if (flag_of("gate_recurrence"))
+      return truncated ? visitor(Lstm1997<true, true>{}) : visitor(Lstm1997<true, false>{});
     return truncated ? visitor(Lstm1997<false, true>{}) : visitor(Lstm1997<false, false>{});
   }
   if (name == "gru") {

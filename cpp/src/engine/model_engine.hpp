@@ -44,8 +44,7 @@ class ModelTrainer final : public engine::TrainerEngine {
 template <class T>
 class ModelNetwork final : public engine::ModelEngine {
  public:
-  explicit ModelNetwork(const ModelConfig& config)
-      : network_(config) {}
+  explicit ModelNetwork(const ModelConfig& config) : network_(config) {}
 
   const ModelConfig& config() const noexcept override { return network_.config(); }
   const std::vector<std::string>& gates() const noexcept override { return cell().gate_names; }

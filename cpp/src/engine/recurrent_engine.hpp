@@ -30,9 +30,7 @@ class RecurrentLayers final : public engine::RecurrentEngine {
   using Tape = RecurrentTape<T>;
 
   explicit RecurrentLayers(const RecurrentConfig& config)
-      : config_(config),
-        stack_(config),
-        parameters_(static_cast<std::size_t>(total_count(stack_.tensors()))) {
+      : config_(config), stack_(config), parameters_(static_cast<std::size_t>(total_count(stack_.tensors()))) {
     initialise(stack_.tensors(), stack_.shape(), config.seed, parameters_.data());
   }
 

@@ -5,9 +5,9 @@
 
 LSTMCORE_BEGIN_NAMESPACE
 
-/// out[unit] = Σ over rows of a[row][column of unit in gate `gate` of `gates`] · b[row][likewise], or of a alone without
-/// b; blocks [first, last) of units. b_pointers: one per row, used instead of b where not null. sums: (last − first)·W
-/// elements of scratch.
+/// out[unit] = Σ over rows of a[row][column of unit in gate `gate` of `gates`] · b[row][likewise], or of a alone
+/// without b; blocks [first, last) of units. b_pointers: one per row, used instead of b where not null. sums: (last −
+/// first)·W elements of scratch.
 template <class T>
 void column_sums(std::int64_t rows, Rows<const T> a, int gates, int gate, Rows<const T> b, const T* const* b_pointers,
                  int b_gates, int b_gate, std::int64_t hidden, std::int64_t first, std::int64_t last, T* sums,

@@ -40,10 +40,12 @@ class LayerNorm {
     for (std::size_t g = 0; g < count_; ++g) {
       mean[g] = sum(g, [v](std::int64_t at) { return load(v + at); }) / size_[g];
       const T center = mean[g];
-      const T variance = sum(g, [v, center](std::int64_t at) {
-                           const Pack<T> d = load(v + at) - center;
-                           return d * d;
-                         }) / size_[g];
+      const T variance = sum(g,
+                             [v, center](std::int64_t at) {
+                               const Pack<T> d = load(v + at) - center;
+                               return d * d;
+                             }) /
+                         size_[g];
       inverse_deviation[g] = T{1} / std::sqrt(variance + static_cast<T>(kNormEpsilon));
     }
     visit([&](std::size_t g, std::int64_t at, Pack<T> present) {
@@ -62,9 +64,8 @@ class LayerNorm {
     std::array<T, kMaxNormGroups> projection{};
     for (std::size_t g = 0; g < count_; ++g) {
       mean[g] = sum(g, [=](std::int64_t at) { return load(dy + at) * load(gain + at); }) / size_[g];
-      projection[g] = sum(g, [=](std::int64_t at) {
-                        return load(dy + at) * load(gain + at) * load(normalised + at);
-                      }) / size_[g];
+      projection[g] =
+          sum(g, [=](std::int64_t at) { return load(dy + at) * load(gain + at) * load(normalised + at); }) / size_[g];
     }
     visit([&](std::size_t g, std::int64_t at, Pack<T> present) {
       const Pack<T> d = load(dy + at) * load(gain + at);

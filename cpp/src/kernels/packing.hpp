@@ -52,9 +52,9 @@ void pack_gate_panel(int gates, unsigned present, const T* w, std::int64_t ldw, 
   }
 }
 
-/// Packs W for gradients that flow back: depth = gate rows in block order of blocks [first_block, last_block), columns =
-/// inputs. One panel of `packs` packs starting at column `first`; rows of missing units, and of gates not in `present`,
-/// are zero.
+/// Packs W for gradients that flow back: depth = gate rows in block order of blocks [first_block, last_block), columns
+/// = inputs. One panel of `packs` packs starting at column `first`; rows of missing units, and of gates not in
+/// `present`, are zero.
 template <class T>
 void pack_back_panel(int gates, unsigned present, const T* w, std::int64_t ldw, std::int64_t hidden,
                      std::int64_t columns, std::int64_t first, int packs, std::int64_t first_block,

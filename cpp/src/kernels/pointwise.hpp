@@ -43,9 +43,9 @@ Rows<T> cut(Rows<T> rows, std::int64_t row, std::int64_t column) noexcept {
 template <class T>
 struct ForwardBlock {
   std::int64_t rows;
-  Rows<T> gate;              ///< G packs side by side: pre-activations, then what backward wants
-  Rows<const T> recurrent;   ///< the same for R·h₋ of separate cells
-  const T* vector;           ///< [vectors][W]
+  Rows<T> gate;             ///< G packs side by side: pre-activations, then what backward wants
+  Rows<const T> recurrent;  ///< the same for R·h₋ of separate cells
+  const T* vector;          ///< [vectors][W]
   Rows<const T> h_previous, h_fed;
   std::array<Rows<const T>, kMaxStates> previous;
   std::array<Rows<T>, kMaxStates> next;  ///< may be `previous`: state kept in place
@@ -62,9 +62,9 @@ struct BackwardBlock {
   Rows<const T> h_previous, h_fed, h;
   std::array<Rows<const T>, kMaxStates> previous, next;
   Rows<const T> keep;
-  Rows<const T> d_out;                   ///< gradient of h from above; may be absent
-  Rows<T> dh;                            ///< in: the rest of the gradient of h; out: direct path to h₋
-  Rows<T> dh_fed;                        ///< out: element-wise path to what enters R; absent: added to dh
+  Rows<const T> d_out;                      ///< gradient of h from above; may be absent
+  Rows<T> dh;                               ///< in: the rest of the gradient of h; out: direct path to h₋
+  Rows<T> dh_fed;                           ///< out: element-wise path to what enters R; absent: added to dh
   std::array<Rows<T>, kMaxStates> d_state;  ///< in: of next; out: of previous
 };
 

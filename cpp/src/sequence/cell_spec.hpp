@@ -25,7 +25,7 @@ struct CellSpec {
 
   std::int64_t projection = 0;  ///< width of h where it is projected, else 0
   std::int64_t heads = 1;
-  std::int64_t block_size = 1;                   ///< units that share the gates marked in `shared`
+  std::int64_t block_size = 1;  ///< units that share the gates marked in `shared`
   std::array<bool, kMaxGates> shared{};
 
   /// Whether the kernels' weights differ in shape from the user's, see sequence/expansion.hpp.

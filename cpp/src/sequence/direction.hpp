@@ -196,7 +196,8 @@ class Direction {
       if (first < last && split.first_block < split.last_block) {
         const Rows<T>& gates = pass.shape->cell.separate ? pass.recurrent : pass.gates;
         recurrent_gradient(pass, gates.from(offset + first).read(), pass.back.recurrent, first, last - first,
-                           split.first_block / kPanelPacks, (split.last_block + kPanelPacks - 1) / kPanelPacks, pass.dh);
+                           split.first_block / kPanelPacks, (split.last_block + kPanelPacks - 1) / kPanelPacks,
+                           pass.dh);
       }
     }
     if (pass.bptt_steps > 0) cut_gradients(pass, t, split);

@@ -1,8 +1,8 @@
 // Weights as the kernels see them: every gate has H rows, and R has one column for each value that it reads.
 //
-// The user's tensors are smaller where units share gates (memory cell blocks of the 1997 LSTM), where R is block-diagonal
-// (heads), or lie apart (gate recurrence). For such cells the weights are written out before they are packed, and the
-// gradients are gathered back afterwards; all other cells use the user's tensors where they lie.
+// The user's tensors are smaller where units share gates (memory cell blocks of the 1997 LSTM), where R is
+// block-diagonal (heads), or lie apart (gate recurrence). For such cells the weights are written out before they are
+// packed, and the gradients are gathered back afterwards; all other cells use the user's tensors where they lie.
 #pragma once
 
 #include "base/threads.hpp"
@@ -31,7 +31,8 @@ class Expansion {
 
   /// The slot's weights inside `user`, or inside `room` (size() elements) what must be written out.
   template <class U>
-  static SlotWeights<U> view(const StackShape& shape, std::int64_t layer, const SlotTensors& at, U* user, U* room) noexcept {
+  static SlotWeights<U> view(const StackShape& shape, std::int64_t layer, const SlotTensors& at, U* user,
+                             U* room) noexcept {
     SlotWeights<U> weights{user + at.W, at.R < 0 ? nullptr : user + at.R, user + at.b};
     if (!shape.cell.expands()) return weights;
     weights.R = room;
@@ -48,24 +49,28 @@ class Expansion {
     if (!shape.cell.expands()) return;
     const SlotWeights<T> to = view<T>(shape, layer, at, const_cast<T*>(user), room);
     const Member::Range units = member.share(shape.hidden);
-    visit(shape, layer, at, units, [&](std::int64_t expanded, std::int64_t given) {
-      to.R[expanded] = given < 0 ? T{0} : user[given];
-    }, [&](std::int64_t row, std::int64_t given, std::int64_t given_bias, std::int64_t width) {
-      std::copy_n(user + given, width, to.W + row * width);
-      to.b[row] = user[given_bias];
-    });
+    visit(
+        shape, layer, at, units,
+        [&](std::int64_t expanded, std::int64_t given) { to.R[expanded] = given < 0 ? T{0} : user[given]; },
+        [&](std::int64_t row, std::int64_t given, std::int64_t given_bias, std::int64_t width) {
+          std::copy_n(user + given, width, to.W + row * width);
+          to.b[row] = user[given_bias];
+        });
   }
 
   /// Gradients of expanded weights → of the user's, which must be zero before; alone.
   static void reduce(const StackShape& shape, std::int64_t layer, const SlotTensors& at, T* room, T* user) noexcept {
     if (!shape.cell.expands()) return;
     const SlotWeights<T> from = view<T>(shape, layer, at, user, room);
-    visit(shape, layer, at, {0, shape.hidden}, [&](std::int64_t expanded, std::int64_t given) {
-      if (given >= 0) user[given] += from.R[expanded];
-    }, [&](std::int64_t row, std::int64_t given, std::int64_t given_bias, std::int64_t width) {
-      for (std::int64_t k = 0; k < width; ++k) user[given + k] += from.W[row * width + k];
-      user[given_bias] += from.b[row];
-    });
+    visit(
+        shape, layer, at, {0, shape.hidden},
+        [&](std::int64_t expanded, std::int64_t given) {
+          if (given >= 0) user[given] += from.R[expanded];
+        },
+        [&](std::int64_t row, std::int64_t given, std::int64_t given_bias, std::int64_t width) {
+          for (std::int64_t k = 0; k < width; ++k) user[given + k] += from.W[row * width + k];
+          user[given_bias] += from.b[row];
+        });
   }
 
  private:

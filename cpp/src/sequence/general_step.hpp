@@ -37,7 +37,8 @@ class GeneralStep {
     block.h = h_of_cell(pass, offset, n).columns(b * W).read();
     for (std::size_t s = 0; s < cell.states; ++s) {
       block.previous[s] = from.state[s].from(n).columns(b * W);
-      block.next[s] = (pass.fresh[s].data != nullptr ? pass.fresh[s] : pass.record[s]).from(offset + n).columns(b * W).read();
+      block.next[s] =
+          (pass.fresh[s].data != nullptr ? pass.fresh[s] : pass.record[s]).from(offset + n).columns(b * W).read();
       block.d_state[s] = pass.d_state[s].from(n).columns(b * W);
     }
     block.keep = cut(pass.keep, offset + n, b * W);

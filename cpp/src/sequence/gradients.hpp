@@ -85,7 +85,8 @@ class LayerGradients {
     const Rows<T>& d_recurrent = cell.separate ? pass.recurrent : pass.gates;
     const Member::Range range = member.share(pass.layout->rows());
     for (std::int64_t row = range.begin; row < range.end; ++row) {
-      norm.backward(pass.normal_x[row], pass.deviation_x[row], pass.weights.gain_x, pass.gates[row], pass.normal_x[row]);
+      norm.backward(pass.normal_x[row], pass.deviation_x[row], pass.weights.gain_x, pass.gates[row],
+                    pass.normal_x[row]);
       norm.backward(pass.normal_r[row], pass.deviation_r[row], pass.weights.gain_r, d_recurrent[row],
                     pass.normal_r[row]);
     }

@@ -12,7 +12,8 @@ LSTMCORE_BEGIN_NAMESPACE
 enum class MaskUse : std::uint64_t { dropout = 0, keep = 1, hold_h = 2, hold_state = 3, input = 4, fed = 5 };
 
 inline std::uint64_t mask_stream(std::uint64_t seed, MaskUse use, std::int64_t slot) noexcept {
-  const std::uint64_t stream = use == MaskUse::dropout ? seed : mix(seed, 0x6d61736b00000000U + static_cast<std::uint64_t>(use));
+  const std::uint64_t stream =
+      use == MaskUse::dropout ? seed : mix(seed, 0x6d61736b00000000U + static_cast<std::uint64_t>(use));
   return mix(stream, static_cast<std::uint64_t>(slot));
 }
 

@@ -8,8 +8,8 @@
 
 LSTMCORE_BEGIN_NAMESPACE
 
-/// Columns of h that a block of units reads, and blocks of units that read some columns of h: all of them, or with heads
-/// those of the same heads.
+/// Columns of h that a block of units reads, and blocks of units that read some columns of h: all of them, or with
+/// heads those of the same heads.
 struct HeadRange {
   std::int64_t first, last;
 };
@@ -32,15 +32,15 @@ HeadRange blocks_of_columns(const StackShape& shape, std::int64_t first, std::in
 
 template <class T>
 struct PackedDirection {
-  T* input = nullptr;             ///< gate panels, depth = all input segments
-  T* recurrent = nullptr;         ///< gate panels, depth = fed width; reset-before: without the last gate
-  T* recurrent_last = nullptr;    ///< reset-before: the last gate alone
-  T* bias = nullptr;              ///< block order
-  T* recurrent_bias = nullptr;    ///< block order; separate cells
-  T* vectors = nullptr;           ///< [blocks][vectors][W]
-  T* projection = nullptr;        ///< panels one pack wide, depth = H
-  T *gain_x = nullptr, *gain_r = nullptr;            ///< block order
-  T *gain_state = nullptr, *shift_state = nullptr;   ///< [Hp]
+  T* input = nullptr;                      ///< gate panels, depth = all input segments
+  T* recurrent = nullptr;                  ///< gate panels, depth = fed width; reset-before: without the last gate
+  T* recurrent_last = nullptr;             ///< reset-before: the last gate alone
+  T* bias = nullptr;                       ///< block order
+  T* recurrent_bias = nullptr;             ///< block order; separate cells
+  T* vectors = nullptr;                    ///< [blocks][vectors][W]
+  T* projection = nullptr;                 ///< panels one pack wide, depth = H
+  T *gain_x = nullptr, *gain_r = nullptr;  ///< block order
+  T *gain_state = nullptr, *shift_state = nullptr;  ///< [Hp]
 };
 
 /// All weights of a stack, for forward.
@@ -150,12 +150,12 @@ class PackedWeights {
 /// One slot's weights as backward multiplies with them. Depth: gate columns in block order.
 template <class T>
 struct BackPanels {
-  std::array<Panels<T>, 2> input{};                   ///< one per input segment; empty where that gradient is not wanted
-  Panels<T> recurrent{};                              ///< columns of h; reset-before: without the last gate
-  Panels<T> recurrent_last{};                         ///< reset-before: the last gate alone
-  std::array<Panels<T>, kMaxStates> feedback{};       ///< by feedback state
-  Panels<T> projection{};                             ///< columns H, depth = padded(P)
-  T* room = nullptr;                                  ///< expanded weights
+  std::array<Panels<T>, 2> input{};              ///< one per input segment; empty where that gradient is not wanted
+  Panels<T> recurrent{};                         ///< columns of h; reset-before: without the last gate
+  Panels<T> recurrent_last{};                    ///< reset-before: the last gate alone
+  std::array<Panels<T>, kMaxStates> feedback{};  ///< by feedback state
+  Panels<T> projection{};                        ///< columns H, depth = padded(P)
+  T* room = nullptr;                             ///< expanded weights
 };
 
 template <class T>

@@ -28,8 +28,8 @@ struct InputSegment {
   std::int64_t depth = 0;
 };
 
-/// Matrices are rows × padded(H) (units), rows × padded(P) (h) or rows × G·padded(H) (gates in block order). A row is one
-/// step of one sequence, see sequence/batch.hpp; those marked [step] have a row for each step when recording, and
+/// Matrices are rows × padded(H) (units), rows × padded(P) (h) or rows × G·padded(H) (gates in block order). A row is
+/// one step of one sequence, see sequence/batch.hpp; those marked [step] have a row for each step when recording, and
 /// otherwise one row a sequence, used again in every step.
 template <class T>
 struct DirectionPass {
@@ -52,35 +52,35 @@ struct DirectionPass {
   Rows<T> recurrent{};                       ///< [step] R·h₋ (+ bR) of separate cells
 
   // Regularisers; absent when off.
-  Rows<const T> keep{};                ///< factor of the candidate, every row
-  Rows<const T> hold_h{}, hold_state{};  ///< zoneout: 1 keeps the old value, every row; stride 0: the expectation
-  Rows<T> fresh_h{};                     ///< [step] h before zoneout
+  Rows<const T> keep{};                     ///< factor of the candidate, every row
+  Rows<const T> hold_h{}, hold_state{};     ///< zoneout: 1 keeps the old value, every row; stride 0: the expectation
+  Rows<T> fresh_h{};                        ///< [step] h before zoneout
   std::array<Rows<T>, kMaxStates> fresh{};  ///< [step] states before zoneout
-  Rows<const T> fed_mask{};              ///< [N] factor of h where it enters R
-  Rows<T> fed{};                         ///< h under that mask, every row
-  Rows<const T> fed0{};                  ///< [N]
+  Rows<const T> fed_mask{};                 ///< [N] factor of h where it enters R
+  Rows<T> fed{};                            ///< h under that mask, every row
+  Rows<const T> fed0{};                     ///< [N]
 
   // Parts of general steps.
-  Rows<T> units{};                       ///< [step] o ⊙ tanh(c) before the projection
-  Rows<T> reset_fed{};                   ///< [step] r ⊙ h₋ of reset-before
-  Rows<T> normal_x{};                    ///< recording: LN(W x) before the gain, every row
-  Rows<T> normal_r{};                    ///< [step] LN(R h₋) before the gain
-  Rows<T> normal_state{};                ///< [step] LN(c) before the gain
+  Rows<T> units{};                                          ///< [step] o ⊙ tanh(c) before the projection
+  Rows<T> reset_fed{};                                      ///< [step] r ⊙ h₋ of reset-before
+  Rows<T> normal_x{};                                       ///< recording: LN(W x) before the gain, every row
+  Rows<T> normal_r{};                                       ///< [step] LN(R h₋) before the gain
+  Rows<T> normal_state{};                                   ///< [step] LN(c) before the gain
   Rows<T> deviation_x{}, deviation_r{}, deviation_state{};  ///< [step] 1/σ, one a group
-  Rows<T> scratch{};                     ///< [N, Hp]
+  Rows<T> scratch{};                                        ///< [N, Hp]
 
   // backward
   BackPanels<T> back{};
-  std::int64_t bptt_steps = 0;  ///< gradients flow back over windows of so many steps; 0: all the way
-  Rows<const T> d_out{};        ///< gradient of out, or absent
-  Rows<T> dh{};                 ///< [N]: gradient of the final h, at the end of the initial h
-  Rows<T> dh_fed{};             ///< [N]: the part that came through fed_mask; only with it
+  std::int64_t bptt_steps = 0;                ///< gradients flow back over windows of so many steps; 0: all the way
+  Rows<const T> d_out{};                      ///< gradient of out, or absent
+  Rows<T> dh{};                               ///< [N]: gradient of the final h, at the end of the initial h
+  Rows<T> dh_fed{};                           ///< [N]: the part that came through fed_mask; only with it
   std::array<Rows<T>, kMaxStates> d_state{};  ///< [N]: the same for the other states
   std::array<Rows<T>, kMaxStates> d_held{};   ///< [N]: what zoneout passes on
-  Rows<T> d_units{};            ///< [N, Hp]
-  Rows<T> d_recurrent{};        ///< [N, G·Hp]: gradient of R·h₋ under LN
-  Rows<T> d_projected{};        ///< gradient of the projection's output, every row
-  Rows<T> d_normal_state{};     ///< gradient of LN(c) times gain, every row
+  Rows<T> d_units{};                          ///< [N, Hp]
+  Rows<T> d_recurrent{};                      ///< [N, G·Hp]: gradient of R·h₋ under LN
+  Rows<T> d_projected{};                      ///< gradient of the projection's output, every row
+  Rows<T> d_normal_state{};                   ///< gradient of LN(c) times gain, every row
 
   std::int64_t hidden() const noexcept { return shape->hidden; }
   std::int64_t gate_width() const noexcept { return shape->gates * padded<T>(shape->hidden); }

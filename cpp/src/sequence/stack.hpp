@@ -223,8 +223,8 @@ class Stack {
     const std::int64_t rows = ws.layout.rows();
     for (std::int64_t slot = 0; slot < shape_.slots(); ++slot) {
       const Pass& p = ws.passes[static_cast<std::size_t>(slot)];
-      const auto fill = [&](MaskUse use, double probability, T dropped, T kept, std::int64_t count,
-                            std::int64_t width, Rows<const T> mask) {
+      const auto fill = [&](MaskUse use, double probability, T dropped, T kept, std::int64_t count, std::int64_t width,
+                            Rows<const T> mask) {
         if (mask.data == nullptr) return;
         const std::uint64_t seed = use == MaskUse::fed ? sequence_seed(options) : options.dropout_seed;
         fill_mask(mask_stream(seed, use, slot), probability, dropped, kept, count, width,
@@ -235,8 +235,8 @@ class Stack {
            p.keep);
       fill(MaskUse::hold_h, config_.zoneout_hidden, T{1}, T{0}, rows, shape_.output, p.hold_h);
       fill(MaskUse::hold_state, config_.zoneout_cell, T{1}, T{0}, rows, shape_.hidden, p.hold_state);
-      fill(MaskUse::fed, config_.variational_dropout, T{0}, inverse(config_.variational_dropout),
-           ws.layout.sequences(), shape_.output, p.fed_mask);
+      fill(MaskUse::fed, config_.variational_dropout, T{0}, inverse(config_.variational_dropout), ws.layout.sequences(),
+           shape_.output, p.fed_mask);
       if (p.fed_mask.data == nullptr) continue;
       // Shared out as fill_mask() does, so that each thread finds the masks it has just filled.
       const Member::Range range = member.share(ws.layout.sequences());

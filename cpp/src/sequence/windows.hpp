@@ -63,7 +63,8 @@ class WindowedPass {
     for (std::size_t w = 0; w < windows_.size(); ++w) {
       allocate(stack.shape(), windows_[w].active, stack.shape().cell.states + 1, last);
       if (!run(stack, parameters, options, w, last.mutable_pointers(), ws)) return false;
-      if (w + 1 < windows_.size()) hand_over(stack.shape(), last, windows_[w].active, start_[w + 1], windows_[w + 1].active);
+      if (w + 1 < windows_.size())
+        hand_over(stack.shape(), last, windows_[w].active, start_[w + 1], windows_[w + 1].active);
       visit(windows_[w], ws.layout, ws.out.back().read());
     }
     ws.recorded = false;
@@ -155,7 +156,8 @@ class WindowedPass {
     step.dropout_seed = mix(options.dropout_seed, 0x77696e646f770000U + w);
     step.initial = w == 0 ? nullptr : start_[w].pointers();
     step.final_state = final_state;
-    return stack.forward({data.data(), window.lengths.data(), window.active, x_.features}, parameters, nullptr, step, ws);
+    return stack.forward({data.data(), window.lengths.data(), window.active, x_.features}, parameters, nullptr, step,
+                         ws);
   }
 
   Sequences x_;

@@ -10,16 +10,16 @@ template <class T>
 struct StackWorkspace {
   Arena arena;
   BatchLayout layout;
-  Rows<const T> x{};                        ///< [rows, I]
-  std::vector<DirectionPass<T>> passes;     ///< one per (layer, direction)
-  std::vector<Rows<T>> out;                 ///< per layer [rows, D·Pp]
-  std::vector<Rows<T>> mask;                ///< per layer: factors of its input, absent where all are 1
-  std::vector<Rows<T>> sequence_mask;       ///< the part of them that all steps of a sequence share, [N, …]
-  std::vector<Rows<T>> masked;              ///< input ⊙ mask
-  PackedWeights<T> own;                     ///< when the caller brings no packed weights
-  std::vector<T> packed_from;               ///< the parameters that `own` was packed from
-  bool recorded = false;                    ///< a training pass is waiting for backward
-  bool zero_state = true;                   ///< that pass was given no initial state
+  Rows<const T> x{};                     ///< [rows, I]
+  std::vector<DirectionPass<T>> passes;  ///< one per (layer, direction)
+  std::vector<Rows<T>> out;              ///< per layer [rows, D·Pp]
+  std::vector<Rows<T>> mask;             ///< per layer: factors of its input, absent where all are 1
+  std::vector<Rows<T>> sequence_mask;    ///< the part of them that all steps of a sequence share, [N, …]
+  std::vector<Rows<T>> masked;           ///< input ⊙ mask
+  PackedWeights<T> own;                  ///< when the caller brings no packed weights
+  std::vector<T> packed_from;            ///< the parameters that `own` was packed from
+  bool recorded = false;                 ///< a training pass is waiting for backward
+  bool zero_state = true;                ///< that pass was given no initial state
 
   DirectionPass<T>& pass(const StackShape& shape, std::int64_t layer, int direction) noexcept {
     return passes[static_cast<std::size_t>(layer * shape.directions + direction)];
@@ -34,8 +34,8 @@ struct ForwardOptions {
   void* const* final_state = nullptr;    ///< like initial
   const double* input_mean = nullptr;    ///< x → (x − mean)·scale; both or none
   const double* input_scale = nullptr;
-  bool record = false;             ///< a training pass: regularisers are active
-  std::uint64_t dropout_seed = 0;  ///< of their masks
+  bool record = false;              ///< a training pass: regularisers are active
+  std::uint64_t dropout_seed = 0;   ///< of their masks
   std::uint64_t sequence_seed = 0;  ///< of the masks that all steps of a sequence share; 0: dropout_seed
   int n_threads = 1;
   CancelToken* cancel = nullptr;

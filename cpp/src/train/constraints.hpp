@@ -10,7 +10,8 @@ LSTMCORE_BEGIN_NAMESPACE
 /// Clips the gradient and adds Gaussian noise of variance η / (1 + step)^0.55 (Neelakantan et al. 2015, eq. 1). An
 /// element's noise depends on seed, step and its position only.
 template <class T>
-void add_noise(double eta, std::int64_t step, std::uint64_t seed, const Clip<T>& clip, std::int64_t count, T* gradient) {
+void add_noise(double eta, std::int64_t step, std::uint64_t seed, const Clip<T>& clip, std::int64_t count,
+               T* gradient) {
   const double deviation = std::sqrt(eta / std::pow(1.0 + static_cast<double>(step), 0.55));
   Rng rng(mix(seed, static_cast<std::uint64_t>(step)));
   for (std::int64_t k = 0; k < count; ++k) {

@@ -3,7 +3,7 @@
 Add the two marked numbers of a sequence; the answer 1 for everything has a mean squared error of 1/6. Every block of
 training is fresh data, so that nothing can be learnt by heart. Takes some minutes. Needs: pip install "lstmcore[demo]".
 
-    python examples/adding_problem.py [folder] [cell …]
+    python docs/figures/adding_problem.py [folder] [cell …]
 """
 
 import sys
@@ -50,6 +50,8 @@ axes.axhline(1 / 6, color="0.6", linewidth=0.8)
 axes.text(0, 1 / 6, " always answering 1", va="bottom", fontsize=8, color="0.4")
 axes.axhline(SOLVED, color="0.6", linewidth=0.8, linestyle="dotted")
 axes.text(0, SOLVED, " solved", va="bottom", fontsize=8, color="0.4")
-axes.set(xlabel="training sequences (thousands)", ylabel="test mean squared error", title=f"Adding problem, T = {LENGTH}")
+axes.set(
+    xlabel="training sequences (thousands)", ylabel="test mean squared error", title=f"Adding problem, T = {LENGTH}"
+)
 axes.legend(frameon=False)
 figure.savefig(folder / "adding_problem.png", dpi=150)
