@@ -93,10 +93,10 @@ ModelConfig model_config(const char* cell, Pooling pooling, Activation activatio
 }
 
 void streaming_equals_predict_without_allocation() {
-  for (const char* cell : {"lstm", "elman"}) {
+  for (const CellInfo& cell : cells()) {
     for (Pooling pooling : {Pooling::last, Pooling::mean, Pooling::max}) {
       for (Activation activation : {Activation::identity, Activation::softmax}) {
-        Model model(model_config(cell, pooling, activation, 3));
+        Model model(model_config(cell.name.c_str(), pooling, activation, 3));
         const Batch batch(4, 40, 5, 11);
         std::vector<float> whole(4 * 3);
         model.predict(batch.view(), whole.data());
