@@ -216,22 +216,35 @@ def test_forms_of_dy_and_the_default_loss() -> None:
     assert default.layers[2].loss["h"][0] == pytest.approx(2.0)  # √4 ones
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+HEADS: dict[str, dict[str, Any]] = {
+    "last": {"pooling": "last"},
+    "mean": {"pooling": "mean"},
+    "max": {"pooling": "max"},
+    "attention": {"pooling": "attention", "pooling_size": 2},
+    "hopfield": {"pooling": "hopfield", "pooling_patterns": 2, "pooling_size": 4, "pooling_updates": 3},
+    "hopfield-beta": {"pooling": "hopfield", "pooling_updates": 0, "pooling_beta": 0.7},
+    "selu": {"pooling": "last", "head_sizes": [5, 3]},
+    "relu": {"pooling": "mean", "head_sizes": [6], "head_activation": "relu"},
+    "tanh": {"pooling": "attention", "head_sizes": [4, 4], "head_activation": "tanh"},
+}
+
+
+@pytest.mark.parametrize("head", list(HEADS))
 @pytest.mark.parametrize("activation", ["softmax", "identity"])
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_the_loss_of_a_model_is_that_of_training(activation: str, pooling: str, bidirectional: bool) -> None:
+def test_the_loss_of_a_model_is_that_of_training(activation: str, head: str, bidirectional: bool) -> None:
     """Without recurrence, and with a feature of its own for each step, column t of dW is ∂loss/∂h_t ⊙ (1 − h_t²)."""
     T, H, K = 5, 3, 4
     rng = np.random.default_rng(0)
     recurrent = {"cell": "elman", "input_size": T, "hidden_size": H, "bidirectional": bidirectional, "dtype": "float64"}
-    core = _core.Model({"recurrent": recurrent, "pooling": pooling, "activation": activation, "outputs": K})
+    core = _core.Model({"recurrent": recurrent, "activation": activation, "outputs": K, **HEADS[head]})
     core.set_weights(rng.normal(size=core.get_weights().shape))
     core.set_parameters({name: np.zeros((H, H)) for name in core.parameters if name.startswith("R")})
     core.set_preprocessing(np.zeros(T), np.ones(T), rng.normal(size=K), rng.uniform(1.0, 2.0, size=K))
     if activation == "softmax":
         core.set_preprocessing(np.zeros(T), np.ones(T), np.zeros(K), np.ones(K))
     model = lstmcore.Model(core, np.array(list("abcd")) if activation == "softmax" else None)
-    X = [np.eye(T), np.eye(T)[:3]]
+    X = [np.eye(T)[:3], np.eye(T)]
     y = np.array(["c", "a"]) if activation == "softmax" else rng.normal(size=(2, K))
     flow = lstmcore.gradient_flow(model, X, y)
     loss = "cross_entropy" if activation == "softmax" else "squared"
@@ -359,6 +372,15 @@ X = np.random.default_rng(0).normal(size=(3, 6, 2))
 def test_gradient_flow_refuses(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         lstmcore.gradient_flow(**{"model": LAYER, "X": X, **arguments})
+
+
+def test_a_model_without_pooling_has_no_single_loss() -> None:
+    core = _core.Model(
+        {"recurrent": {"input_size": 2, "hidden_size": 3}, "pooling": "none", "activation": "identity", "outputs": 1}
+    )
+    with pytest.raises(ValueError, match="y: this model has no pooling"):
+        lstmcore.gradient_flow(lstmcore.Model(core), X, np.zeros(3))
+    assert lstmcore.gradient_flow(lstmcore.Model(core), X).layers[0].loss["h"][0] > 0
 
 
 @pytest.mark.parametrize(

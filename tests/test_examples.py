@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.py"))
-NEEDS = {"classify_sequences.py": ("sktime", "matplotlib"), "from_torch.py": ("torch",), "gradient_flow.py": ("matplotlib",)}
+NEEDS = {
+    "classify_sequences.py": ("sktime", "matplotlib"),
+    "from_torch.py": ("torch",),
+    "gradient_flow.py": ("matplotlib",),
+}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
@@ -31,4 +35,4 @@ def test_example(path):
 
 
 def test_examples_were_found():
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 6

@@ -29,7 +29,9 @@ def test_import_loads_numpy_and_the_core_only() -> None:
     assert set(fresh(OURS.format("import lstmcore"))) == {"lstmcore", "lstmcore._core"}
 
 
-@pytest.mark.parametrize("use", ["Recurrent", "load_model", "Model", "converters", "EpochInfo", "gradient_flow", "gate_statistics"])
+@pytest.mark.parametrize(
+    "use", ["Recurrent", "load_model", "Model", "converters", "EpochInfo", "gradient_flow", "gate_statistics"]
+)
 def test_what_needs_numpy_only(use: str) -> None:
     assert not HEAVY & set(fresh(LOADED.format(f"import lstmcore; lstmcore.{use}")))
 

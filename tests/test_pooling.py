@@ -1,75 +1,18 @@
-"""Pooling over time and hidden layers of the head: values, gradients, streaming, dropout, files and what is refused."""
+"""Pooling over time and hidden layers of the head: values, gradients, streaming, dropout."""
 
 from __future__ import annotations
 
-import json
-import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.base import clone
 
 import lstmcore
-import model_bytes
 from checking import assert_all_bitwise, assert_all_close, assert_bitwise, assert_close
-from lstmcore import ModelFileError, Recurrent, SequenceClassifier, SequenceRegressor, _core
+from heads import POOLINGS, H, I, K, each_direction, each_dtype, each_head, each_pooling, make_data, make_model
+from lstmcore import Recurrent, _core
 from reference import pooling as reference
-
-I, H, K = 3, 5, 4  # input features, hidden units, outputs; H is no multiple of a pack
-
-ATTENTION = {"pooling": "attention"}
-HOPFIELD = {"pooling": "hopfield"}
-POOLINGS: dict[str, dict[str, Any]] = {
-    "last": {"pooling": "last"},
-    "mean": {"pooling": "mean"},
-    "max": {"pooling": "max"},
-    "attention": ATTENTION,
-    "attention 3": ATTENTION | {"pooling_size": 3},
-    "attention 19": ATTENTION | {"pooling_size": 19},
-    "hopfield": HOPFIELD,
-    "hopfield 0": HOPFIELD | {"pooling_updates": 0, "pooling_patterns": 3},
-    "hopfield 1": HOPFIELD | {"pooling_updates": 1, "pooling_patterns": 2, "pooling_size": 9, "pooling_beta": 1.5},
-    "hopfield 4": HOPFIELD | {"pooling_updates": 4, "pooling_patterns": 3, "pooling_size": 2, "pooling_beta": 3.0},
-}
-HEADS: dict[str, dict[str, Any]] = {
-    "none": {},
-    "selu": {"head_sizes": [7, 3]},
-    "relu": {"head_sizes": [6], "head_activation": "relu"},
-    "tanh": {"head_sizes": [3, 9, 5], "head_activation": "tanh"},
-}
-each_pooling = pytest.mark.parametrize("pooling", POOLINGS)
-each_head = pytest.mark.parametrize("head", HEADS)
-each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
-each_direction = pytest.mark.parametrize("bidirectional", [False, True])
-
-
-def make_model(
-    pooling: str = "last",
-    head: str = "none",
-    dtype: str = "float64",
-    activation: str = "softmax",
-    more: dict[str, Any] | None = None,
-    **recurrent: Any,
-) -> _core.Model:
-    """With weights a few times the initial ones, so that softmaxes are far from uniform."""
-    arguments = {"cell": "lstm", "input_size": I, "hidden_size": H, "dtype": dtype, "seed": 4, **recurrent}
-    architecture = POOLINGS[pooling] | HEADS[head] | (more or {})
-    model = _core.Model({"recurrent": arguments, "activation": activation, "outputs": K, **architecture})
-    rng = np.random.default_rng(8)
-    model.set_parameters(
-        {
-            name: (2.0 * value + rng.normal(0, 0.5, value.shape)).astype(dtype)
-            for name, value in model.parameters.items()
-        }
-    )
-    return model
-
-
-def make_data(dtype: str = "float64", lengths: tuple[int, ...] = (4, 9, 1, 7, 9, 2)) -> list[np.ndarray]:
-    rng = np.random.default_rng(2)
-    return [rng.normal(0, 1.5, (length, I)).astype(dtype) for length in lengths]
 
 
 def expected_outputs(model: _core.Model, x: list[np.ndarray]) -> np.ndarray:
@@ -245,6 +188,18 @@ def test_learns_which_step_matters(pooling: str) -> None:
     assert (model.predict(x).argmax(1) == labels).mean() > 0.95
 
 
+def test_weight_decay_is_on_matrices() -> None:
+    for pooling in ("attention", "hopfield"):
+        model = make_model(pooling, "selu")
+        x, y = _core.Sequences(make_data(), dtype="float64"), np.arange(6, dtype=np.int32) % K
+        plain = _core.Trainer(model, {}).gradient(x, y)[1]
+        decayed = _core.Trainer(model, {"alpha": 0.1}).gradient(x, y)[1]
+        expected = {
+            name: plain[name] + (0.1 * value if value.ndim == 2 else 0.0) for name, value in model.parameters.items()
+        }
+        assert_all_close(decayed, expected, 1e-12, pooling)
+
+
 # ---- streaming
 
 
@@ -270,6 +225,58 @@ def test_updates_cannot_be_streamed() -> None:
         make_model("hopfield").make_state()
     with pytest.raises(ValueError, match="bidirectional"):
         make_model("attention", bidirectional=True).make_state()
+
+
+# ---- outputs at every step
+
+
+@each_dtype
+@each_direction
+@each_head
+def test_no_pooling(head: str, bidirectional: bool, dtype: str, tmp_path: Path) -> None:
+    """The head at every step, as if each were the last."""
+    model = make_model("last", head, dtype, more={"pooling": "none"}, bidirectional=bidirectional, num_layers=2)
+    x = make_data(dtype)
+    listed = model.predict(x)
+    assert [y.shape for y in listed] == [(len(each), K) for each in x]
+    parameters = {name: value.astype(np.float64) for name, value in model.parameters.items()}
+    layers = Recurrent("lstm", I, H, num_layers=2, bidirectional=bidirectional, dtype=dtype)
+    for name, view in layers.parameters.items():
+        view[...] = model.parameters[name]
+    for n, h in enumerate(layers.forward(x)[0]):
+        expected = np.stack([reference.head(model.config, parameters, row) for row in h.astype(np.float64)])
+        assert_close(listed[n], expected, 1e-11 if dtype == "float64" else 5e-6, f"sequence {n}")
+    padded = np.zeros((len(x), 11, I), dtype)
+    for n, each in enumerate(x):
+        padded[n, : len(each)] = each
+    lengths = [len(each) for each in x]
+    for n, y in enumerate(model.predict(padded, lengths)):
+        assert_bitwise(y[: lengths[n]], listed[n], "padded")
+        assert not y[lengths[n] :].any()
+    assert all(
+        np.array_equal(a, b) for a, b in zip(model.predict(_core.Sequences(x, dtype=dtype)), listed, strict=True)
+    )
+    wrapped = lstmcore.model.Model(model)
+    assert_bitwise(wrapped.outputs(x)[1], listed[1], "Model.outputs")
+    with pytest.raises(ValueError, match="predict: this model has pooling 'none'"):
+        wrapped.predict(x)
+    model.save(str(tmp_path / "model"))
+    assert_bitwise(_core.Model.load(str(tmp_path / "model")).predict(x)[3], listed[3], "loaded")
+    if not bidirectional:
+        last, state = make_model("last", head, dtype, num_layers=2), model.make_state()
+        for t, row in enumerate(x[1]):
+            y = model.step(row, state)
+            assert_bitwise(y, listed[1][t], f"step {t}")
+            assert_bitwise(y, last.predict([x[1][: t + 1]])[0], "as pooling last")
+    with pytest.raises(ValueError, match="pooling 'none' gives outputs at every step, which cannot be trained yet"):
+        _core.Trainer(model, {})
+
+
+def test_no_pooling_of_more_steps_than_one_pass_takes() -> None:
+    model = make_model("last", dtype="float32", more={"pooling": "none"})
+    x = make_data("float32", (20000, 5, 30000, 20001, 1))
+    for n, y in enumerate(model.predict(x)):
+        assert_bitwise(y, model.predict([x[n]])[0], f"sequence {n}")
 
 
 # ---- initial weights
@@ -375,215 +382,3 @@ def test_alpha_dropout_keeps_mean_and_variance() -> None:
     fed = gradient["head_W"][0] / gradient["head_b"][0]
     assert fed.mean() == pytest.approx(0.0, abs=0.03)
     assert fed.var() == pytest.approx(1.0, abs=0.04)
-
-
-# ---- files and configurations
-
-
-@each_head
-@each_pooling
-def test_file_round_trip(pooling: str, head: str, tmp_path: Path) -> None:
-    more = {"head_dropout": 0.25} if HEADS[head] else {}
-    for dtype in ("float32", "float64"):
-        model = make_model(pooling, head, dtype, more=more, bidirectional=head == "selu")
-        path = str(tmp_path / dtype)
-        model.save(path)
-        loaded = _core.Model.load(path)
-        assert loaded.config == model.config
-        assert_all_bitwise(loaded.parameters, model.parameters, "parameters")
-        assert_bitwise(loaded.predict(make_data(dtype)), model.predict(make_data(dtype)), "outputs")
-
-
-def test_config_is_complete() -> None:
-    model = make_model("hopfield 1", "tanh", more={"head_dropout": 0.5})
-    again = _core.Model(model.config)
-    assert again.config == model.config
-    assert {k: v for k, v in model.config.items() if k.startswith(("pooling", "head"))} == {
-        "pooling": "hopfield", "pooling_size": 9, "pooling_patterns": 2, "pooling_beta": 1.5, "pooling_updates": 1,
-        "head_sizes": [3, 9, 5], "head_activation": "tanh", "head_dropout": 0.5,
-    }  # fmt: skip
-
-
-REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"pooling_size": 3}, ValueError, "pooling_size: expected 0 with any pooling but attention and hopfield, got 3"),
-    ({"pooling": "mean", "pooling_patterns": 2}, ValueError, "pooling_patterns: expected 1 with any pooling but hopf"),
-    ({"pooling": "attention", "pooling_beta": 0.5}, ValueError, "pooling_beta: expected 0 with any pooling but hopf"),
-    ({"pooling": "attention", "pooling_updates": 2}, ValueError, "pooling_updates: expected 1 with any pooling but"),
-    (ATTENTION | {"pooling_size": -1}, ValueError, "pooling_size: expected an integer of at least 0, got -1"),
-    (ATTENTION | {"pooling_size": 2**40}, ValueError, "pooling_size: expected an integer from 1 to 2147483648"),
-    (ATTENTION | {"pooling_size": 3.0}, TypeError, "pooling_size: expected an integer"),
-    (HOPFIELD | {"pooling_patterns": 0}, ValueError, "pooling_patterns: expected an integer of at least 1, got 0"),
-    (HOPFIELD | {"pooling_patterns": 2**31, "pooling_size": 2**31}, ValueError, "more weights than can be addressed"),
-    (HOPFIELD | {"pooling_beta": -0.5}, ValueError, "pooling_beta: expected a number above 0"),
-    (HOPFIELD | {"pooling_beta": np.nan}, ValueError, "pooling_beta: expected a number above 0"),
-    (HOPFIELD | {"pooling_beta": "1"}, TypeError, "pooling_beta: expected a number"),
-    (HOPFIELD | {"pooling_updates": -1}, ValueError, "pooling_updates: expected an integer of at least 0, got -1"),
-    (HOPFIELD | {"pooling_updates": 101}, ValueError, "pooling_updates: expected an integer from 0 to 100, got 101"),
-    ({"head_sizes": 5}, TypeError, "head_sizes: expected a list or tuple of integers, got int"),
-    ({"head_sizes": [5, 0]}, ValueError, r"head_sizes\[1\]: expected an integer of at least 1, got 0"),
-    ({"head_sizes": [5, 2**40]}, ValueError, r"head_sizes\[1\]: expected an integer from 1 to 2147483648"),
-    ({"head_sizes": [2**31, 2**31]}, ValueError, "more weights than can be addressed"),
-    ({"head_sizes": [1] * 1001}, ValueError, "head_sizes: expected at most 1000 hidden layers, got 1001"),
-    ({"head_sizes": ["5"]}, TypeError, r"head_sizes\[0\]: expected an integer"),
-    ({"head_sizes": [5], "head_activation": "elu"}, ValueError, "head_activation: expected one of 'selu', 'relu', 'tanh'"),
-    ({"head_sizes": [5], "head_dropout": 1.0}, ValueError, "head_dropout: expected a number from 0"),
-    ({"head_sizes": [5], "head_dropout": np.nan}, ValueError, "head_dropout: expected a number from 0"),
-    ({"head_dropout": 0.5}, ValueError, "head_dropout: expected 0 without hidden layers"),
-    ({"pooling": "sum"}, ValueError, "pooling: expected one of 'last', 'mean', 'max', 'attention', 'hopfield'"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("changes", "kind", "message"), REFUSED)
-def test_refused_configurations(changes: dict[str, Any], kind: type[Exception], message: str) -> None:
-    with pytest.raises(kind, match=message):
-        _core.Model({"recurrent": {"input_size": I, "hidden_size": H}, "outputs": K, **changes})
-
-
-HOSTILE: list[tuple[dict[str, Any], str]] = [
-    ({"pooling_size": -3}, "pooling_size: expected an integer from 0"),
-    ({"pooling_size": 2.0}, "pooling_size: expected an integer from 0"),
-    ({"pooling_size": None}, "pooling_size: expected an integer from 0"),
-    ({"pooling_size": 2**63 - 1}, "pooling_size: expected an integer from 1 to 2147483648"),
-    ({"pooling_size": 2**31}, "expected shape"),
-    ({"pooling_size": 0}, "expected shape"),
-    ({"pooling_patterns": 0}, "pooling_patterns: expected an integer from 1"),
-    ({"pooling_patterns": -(2**62)}, "pooling_patterns: expected an integer from 1"),
-    ({"pooling_patterns": 2**63 - 1}, "pooling_patterns: expected an integer from 1 to 2147483648"),
-    ({"pooling_patterns": 2**30}, "expected shape"),
-    ({"pooling_patterns": True}, "pooling_patterns: expected an integer from 1"),
-    ({"pooling_beta": -1.0}, "pooling_beta: expected a number above 0"),
-    ({"pooling_beta": "1"}, "pooling_beta: expected a number"),
-    ({"pooling_beta": 7.5}, "does not reproduce the test vector"),
-    ({"pooling_updates": -1}, "pooling_updates: expected an integer from 0"),
-    ({"pooling_updates": 10**9}, "pooling_updates: expected an integer from 0 to 100"),
-    ({"pooling": "attention"}, "with any pooling but hopfield"),
-    ({"pooling": "attention", "pooling_patterns": 1, "pooling_beta": 0.0, "pooling_updates": 1}, "'pool_W' is missing"),
-    ({"head_sizes": 7}, "head_sizes: expected an array of integers"),
-    ({"head_sizes": [7, -3]}, "head_sizes: expected integers from 1"),
-    ({"head_sizes": [7, 3.0]}, "head_sizes: expected integers from 1"),
-    ({"head_sizes": [[7], 3]}, "head_sizes: expected integers from 1"),
-    ({"head_sizes": [7]}, "expected shape"),
-    ({"head_sizes": [7, 3, 3]}, "'head_W_l2' is missing"),
-    ({"head_sizes": [2**63 - 1, 3]}, "expected an integer from 1 to 2147483648"),
-    ({"head_sizes": [2**30, 2**30]}, "more weights than can be addressed"),
-    ({"head_sizes": [1] * 100000}, "head_sizes: expected at most 1000"),
-    ({"head_activation": "elu"}, "head_activation: expected one of 'selu', 'relu', 'tanh'"),
-    ({"head_activation": 1}, "head_activation: expected a string"),
-    ({"head_activation": "tanh"}, "does not reproduce the test vector"),
-    ({"head_dropout": 2.0}, "head_dropout: expected a number from 0"),
-    ({"head_dropout": False}, "head_dropout: expected a number"),
-]
-
-
-@pytest.mark.parametrize(("changes", "message"), HOSTILE)
-def test_hostile_files(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
-    path = tmp_path / "model"
-    make_model("hopfield 1", "selu", activation="identity").save(str(path))
-    header, data = model_bytes.split(path.read_bytes())
-    architecture = json.loads(header["__metadata__"]["model"]) | changes
-    header["__metadata__"]["model"] = json.dumps(architecture)
-    path.write_bytes(model_bytes.sealed(header, data))
-    with pytest.raises(ModelFileError) as error:
-        _core.Model.load(str(path))
-    assert message in str(error.value)
-
-
-@pytest.mark.parametrize("name", [k for k in make_model().config if k.startswith(("pooling", "head"))])
-def test_every_entry_is_required_in_a_file(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "model"
-    make_model("hopfield 1", "selu", activation="identity").save(str(path))
-    header, data = model_bytes.split(path.read_bytes())
-    architecture = json.loads(header["__metadata__"]["model"])
-    del architecture[name]
-    header["__metadata__"]["model"] = json.dumps(architecture)
-    path.write_bytes(model_bytes.sealed(header, data))
-    with pytest.raises(ModelFileError, match=f"model: '{name}' is missing"):
-        _core.Model.load(str(path))
-
-
-def test_weight_decay_is_on_matrices() -> None:
-    for pooling in ("attention", "hopfield"):
-        model = make_model(pooling, "selu")
-        x, y = _core.Sequences(make_data(), dtype="float64"), np.arange(6, dtype=np.int32) % K
-        plain = _core.Trainer(model, {}).gradient(x, y)[1]
-        decayed = _core.Trainer(model, {"alpha": 0.1}).gradient(x, y)[1]
-        expected = {
-            name: plain[name] + (0.1 * value if value.ndim == 2 else 0.0) for name, value in model.parameters.items()
-        }
-        assert_all_close(decayed, expected, 1e-12, pooling)
-
-
-# ---- estimators
-
-STATES = np.random.default_rng(1).normal(size=(60, 12, 2)).astype(np.float32)
-LABELS = (STATES[:, :, 0].mean(1) > 0).astype(int)
-FAST: dict[str, Any] = {"hidden_size": 6, "max_iter": 3, "random_state": 0}
-TOPS: list[dict[str, Any]] = [
-    {"pooling": "attention"},
-    {"pooling": "attention", "pooling_options": {"size": np.int64(5)}, "head_sizes": (8,), "head_dropout": 0.1},
-    {"pooling": "hopfield", "pooling_options": {"size": 4, "patterns": 2, "beta": 2, "updates": 0}},
-    {"pooling": "hopfield", "head_sizes": (8, np.int64(4)), "head_activation": "relu"},
-    {"head_sizes": [5], "head_activation": "tanh"},
-]
-
-
-@pytest.mark.parametrize("top", TOPS)
-@pytest.mark.parametrize("kind", [SequenceClassifier, SequenceRegressor])
-def test_estimators(kind: Any, top: dict[str, Any], tmp_path: Path) -> None:
-    estimator = kind(**FAST, **top)
-    assert all(estimator.get_params()[name] is value for name, value in top.items())
-    clone(estimator).fit(STATES, LABELS)
-    estimator.fit(STATES, LABELS)
-    config = estimator.model_.config
-    assert config["pooling"] == top.get("pooling", "last")
-    assert config["head_sizes"] == list(top.get("head_sizes", ()))
-    assert config["pooling_size"] == (top.get("pooling_options") or {}).get("size", 0)
-    path = tmp_path / "model"
-    estimator.save(path)
-    loaded = lstmcore.load(path)
-    assert_bitwise(loaded.predict(STATES), estimator.predict(STATES), "predictions")
-    assert loaded.get_params()["pooling_options"] == top.get("pooling_options")
-    assert list(loaded.head_sizes) == list(top.get("head_sizes", ()))
-    assert pickle.loads(pickle.dumps(estimator)).predict(STATES[:3]).tolist() == estimator.predict(STATES[:3]).tolist()
-    more = estimator.set_params(warm_start=True).fit(STATES, LABELS)
-    assert more.n_iter_ == 6
-    loaded.partial_fit(STATES, LABELS)
-    if config["pooling"] != "hopfield" or config["pooling_updates"] == 0:
-        state = None
-        for row in STATES[0]:
-            output, state = estimator.step(row, state)
-        assert_bitwise(output, estimator.model_.outputs(STATES[:1])[0], "streamed")
-    else:
-        with pytest.raises(ValueError, match="pooling_updates=1 needs the whole sequence"):
-            estimator.step(STATES[0, 0])
-
-
-def test_a_warm_start_keeps_pooling_and_head() -> None:
-    top = {"pooling": "hopfield", "pooling_options": {"size": 4}, "head_sizes": (8,)}
-    for name, value in (
-        ("pooling", "attention"), ("pooling_options", {"size": 5}), ("pooling_options", {"size": 4, "beta": 1.0}),
-        ("head_sizes", (8, 8)), ("head_activation", "relu"), ("head_dropout", 0.5),
-    ):  # fmt: skip
-        estimator = SequenceClassifier(**FAST, **top, warm_start=True).fit(STATES, LABELS)
-        with pytest.raises(ValueError, match=r"but the model to go on with has .*warm_start=False"):
-            estimator.set_params(**{name: value}).fit(STATES, LABELS)
-
-
-@pytest.mark.parametrize(
-    ("parameters", "message"),
-    [
-        ({"pooling_options": {"size": 0}}, "'pooling_options'.*'size' .int >= 1.*Got"),
-        ({"pooling_options": {"heads": 2}}, "'pooling_options'"),
-        ({"pooling_options": {"beta": 0.0}}, "'pooling_options'"),
-        ({"pooling_options": [3]}, "'pooling_options'"),
-        ({"pooling_options": {"patterns": 2}}, "pooling_patterns: expected 1 with any pooling but hopfield, got 2"),
-        ({"head_sizes": 5}, "'head_sizes'.*a tuple or list of int >= 1. Got 5"),
-        ({"head_sizes": (0,)}, "'head_sizes'"),
-        ({"head_sizes": (5,), "head_activation": "elu"}, "'head_activation'"),
-        ({"head_sizes": (5,), "head_dropout": 1.0}, "'head_dropout'"),
-        ({"head_dropout": 0.5}, "head_dropout: expected 0 without hidden layers"),
-    ],
-)
-def test_bad_parameters(parameters: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        SequenceClassifier(**FAST, **parameters).fit(STATES, LABELS)

@@ -159,10 +159,33 @@ void set_preprocessing(ModelObject& self, py::handle input_mean, py::handle inpu
 
 // ---- prediction and streaming
 
-py::array predict(const ModelObject& self, py::handle x, py::handle lengths, py::handle n_threads) {
+/// Outputs at every step, in the form that x came in.
+py::object predict_steps(const ModelObject& self, const Batch& batch, int threads) {
+  const std::int64_t outputs = self.model.config().outputs;
+  const PerStep result = new_per_step(batch, outputs);
+  const std::size_t row = static_cast<std::size_t>(outputs) * size_of(self.dtype());
+  {
+    const Shared use(self.usage, kModel);
+    const ReleaseGil release;
+    std::size_t rows = 0;
+    for (const std::int64_t length : batch.lengths) rows += static_cast<std::size_t>(length);
+    std::vector<char> all(rows * row);
+    self.model.predict(batch.view(), all.data(), threads);
+    const char* from = all.data();
+    for (std::size_t n = 0; n < batch.lengths.size(); ++n) {
+      const std::size_t bytes = static_cast<std::size_t>(batch.lengths[n]) * row;
+      std::memcpy(result.data[n], from, bytes);
+      from += bytes;
+    }
+  }
+  return result.value;
+}
+
+py::object predict(const ModelObject& self, py::handle x, py::handle lengths, py::handle n_threads) {
   const RecurrentConfig& config = self.recurrent();
   const int threads = to_threads(n_threads, "n_threads");
   const Batch batch = read_batch(x, lengths, config.dtype, {"x", config.input_size});
+  if (self.model.config().pooling == Pooling::none) return predict_steps(self, batch, threads);
   py::array out = new_array(config.dtype, {batch.count(), self.model.config().outputs});
   void* data = out.mutable_data();
   {
@@ -291,8 +314,8 @@ Parameters
 ----------
 config : dict
     recurrent: dict of the arguments of Recurrent, cell options in a dict cell_options;
-    pooling: 'last' (default), 'mean', 'max', 'attention' or 'hopfield'; activation: 'identity' (default) or 'softmax';
-    outputs: K >= 1 (default 1);
+    pooling: 'last' (default), 'mean', 'max', 'attention', 'hopfield', or 'none' for outputs at every step;
+    activation: 'identity' (default) or 'softmax'; outputs: K >= 1 (default 1);
     pooling_size: width of the scores of attention, of keys and values of hopfield (default 0: as wide as the outputs);
     pooling_patterns: learned patterns of hopfield (default 1); pooling_beta: its inverse temperature (default 0:
     1/sqrt(size)); pooling_updates: of its patterns before the read-out, 0 to 100 (default 1; streams need 0);
@@ -360,7 +383,8 @@ n_threads : int, optional
 Returns
 -------
 ndarray (N, K)
-    Probabilities for a softmax head, numbers in original units for an identity head.
+    Probabilities for a softmax head, numbers in original units for an identity head. With pooling 'none' outputs at every
+    step: (N, T, K), zero past each length, for an array, and a list of (T_i, K) for everything else.
 )");
   type.def("make_state", &make_state,
            R"(make_state(self)

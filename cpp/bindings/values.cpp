@@ -15,11 +15,9 @@ struct EnumName {
   Enum value;
 };
 
-constexpr EnumName<Pooling> kPoolings[] = {{"last", Pooling::last},
-                                           {"mean", Pooling::mean},
-                                           {"max", Pooling::max},
-                                           {"attention", Pooling::attention},
-                                           {"hopfield", Pooling::hopfield}};
+constexpr EnumName<Pooling> kPoolings[] = {{"last", Pooling::last},         {"mean", Pooling::mean},
+                                           {"max", Pooling::max},           {"attention", Pooling::attention},
+                                           {"hopfield", Pooling::hopfield}, {"none", Pooling::none}};
 constexpr EnumName<Activation> kActivations[] = {{"identity", Activation::identity}, {"softmax", Activation::softmax}};
 constexpr EnumName<HeadActivation> kHeadActivations[] = {
     {"selu", HeadActivation::selu}, {"relu", HeadActivation::relu}, {"tanh", HeadActivation::tanh}};

@@ -94,9 +94,15 @@ ModelConfig model_config(const char* cell, Pooling pooling, Activation activatio
 
 void streaming_equals_predict_without_allocation() {
   for (const CellInfo& cell : cells()) {
-    for (Pooling pooling : {Pooling::last, Pooling::mean, Pooling::max}) {
+    for (Pooling pooling : {Pooling::last, Pooling::mean, Pooling::max, Pooling::attention, Pooling::hopfield}) {
       for (Activation activation : {Activation::identity, Activation::softmax}) {
-        Model model(model_config(cell.name.c_str(), pooling, activation, 3));
+        ModelConfig config = model_config(cell.name.c_str(), pooling, activation, 3);
+        if (pooling == Pooling::hopfield) {
+          config.pooling_updates = 0;
+          config.pooling_patterns = 2;
+        }
+        if (activation == Activation::softmax) config.head_sizes = {6, 11};
+        Model model(config);
         const Batch batch(4, 40, 5, 11);
         std::vector<float> whole(4 * 3);
         model.predict(batch.view(), whole.data());

@@ -47,6 +47,8 @@ struct Problem {
     };
     fill(out, layout.rows() * stride);  // the padding too: it must not matter
     fill(parameters, total_count(tensors));
+    // Small enough that softmaxes do not jump between steps, where differences would say little of the slope.
+    for (T& value : parameters) value *= T(0.3);
     fill(slopes, layout.sequences() * pooling.width());
     // The head gives gradients with zeros in the padding.
     for (std::int64_t i = 0; i < layout.sequences() * pooling.groups(); ++i) {
@@ -104,14 +106,14 @@ void gradients(const ModelConfig& config) {
     if (!real) {
       CHECK_EQ(result.d_out[i], 0.0);
     } else {
-      CHECK_NEAR(result.d_out[i], numeric(problem.out[i]), 2e-8);
+      CHECK_NEAR(result.d_out[i], numeric(problem.out[i]), 1e-7);
     }
   }
   for (const TensorInfo& tensor : problem.tensors) {
     if (tensor.name.rfind("pool_", 0) != 0) continue;
     for (std::int64_t i = tensor.offset; i < tensor.offset + tensor.count(); ++i) {
       const auto k = static_cast<std::size_t>(i);
-      CHECK_NEAR(result.gradient[k], numeric(problem.parameters[k]), 2e-8);
+      CHECK_NEAR(result.gradient[k], numeric(problem.parameters[k]), 1e-7);
     }
   }
 }

@@ -76,6 +76,13 @@ void check_same(const Model& a, const Model& b) {
   CHECK_EQ(left.recurrent.seed, right.recurrent.seed);
   CHECK(left.recurrent.cell_options == right.recurrent.cell_options);
   CHECK(left.pooling == right.pooling);
+  CHECK_EQ(left.pooling_size, right.pooling_size);
+  CHECK_EQ(left.pooling_patterns, right.pooling_patterns);
+  CHECK_EQ(left.pooling_beta, right.pooling_beta);
+  CHECK_EQ(left.pooling_updates, right.pooling_updates);
+  CHECK(left.head_sizes == right.head_sizes);
+  CHECK(left.head_activation == right.head_activation);
+  CHECK_EQ(left.head_dropout, right.head_dropout);
   CHECK(left.activation == right.activation);
   CHECK_EQ(left.outputs, right.outputs);
   if (left.recurrent.dtype == Dtype::float32) {
@@ -90,7 +97,8 @@ void test_round_trip(const TemporaryFolder& folder) {
   int count = 0;
   for (const Dtype dtype : {Dtype::float32, Dtype::float64}) {
     for (const bool bidirectional : {false, true}) {
-      for (const Pooling pooling : {Pooling::last, Pooling::mean, Pooling::max}) {
+      for (const Pooling pooling :
+           {Pooling::last, Pooling::mean, Pooling::max, Pooling::attention, Pooling::hopfield}) {
         ModelConfig config;
         config.recurrent.cell = pooling == Pooling::mean ? "elman" : "lstm";
         if (pooling == Pooling::mean) config.recurrent.cell_options["nonlinearity"] = std::string("relu");
@@ -102,6 +110,15 @@ void test_round_trip(const TemporaryFolder& folder) {
         config.recurrent.dtype = dtype;
         config.recurrent.seed = std::numeric_limits<std::uint64_t>::max() - 5;
         config.pooling = pooling;
+        if (pooling == Pooling::attention) config.pooling_size = 7;
+        if (pooling == Pooling::hopfield) {
+          config.pooling_patterns = 3;
+          config.pooling_beta = 1.0 / 3.0;
+          config.pooling_updates = 2;
+          config.head_sizes = {6, 2};
+          config.head_activation = lstmcore::HeadActivation::tanh;
+          config.head_dropout = 0.1;
+        }
         config.activation = bidirectional ? Activation::softmax : Activation::identity;
         config.outputs = 4;
         const Model model = tools::make_model(config);
@@ -120,7 +137,7 @@ void test_round_trip(const TemporaryFolder& folder) {
       }
     }
   }
-  CHECK_EQ(count, 12);
+  CHECK_EQ(count, 20);
   CHECK_EQ(folder.list().size(), 1U);  // nothing temporary stays
   unlink(path.c_str());
 }
@@ -143,8 +160,10 @@ void test_layout(const TemporaryFolder& folder) {
   CHECK_EQ(*metadata.find("classes")->as_string(), "[1]");
   CHECK_EQ(*metadata.find("model")->as_string(),
            R"({"recurrent":{"cell":"lstm","input_size":2,"hidden_size":3,"num_layers":1,"bidirectional":false,)"
-           R"("dropout":0.0,"dtype":"float32","seed":7,"cell_options":{}},"pooling":"last","activation":"identity",)"
-           R"("outputs":2})");
+           R"("dropout":0.0,"variational_dropout":0.0,"recurrent_dropout":0.0,"zoneout_hidden":0.0,"zoneout_cell":0.0,)"
+           R"("learn_initial_state":false,"dtype":"float32","seed":7,"cell_options":{}},"pooling":"last",)"
+           R"("pooling_size":0,"pooling_patterns":1,"pooling_beta":0.0,"pooling_updates":1,"head_sizes":[],)"
+           R"("head_activation":"selu","head_dropout":0.0,"activation":"identity","outputs":2})");
   const std::string checksum = tools::expected_checksum(parts).value_or("none");
   CHECK_EQ(*metadata.find("checksum")->as_string(), checksum);
   const Json vector = Json::parse(*metadata.find("test_vector")->as_string());

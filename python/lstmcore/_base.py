@@ -382,8 +382,8 @@ class SequenceEstimator(BaseEstimator):
         for name, value in self._top_config().items():
             if config[name] != value:
                 raise ValueError(
-                    f"{name}={value!r}, but the model to go on with has {config[name]!r}. Set it back, or fit anew with "
-                    "warm_start=False."
+                    f"{name}={value!r}, but the model to go on with has {config[name]!r}. Set it back, or fit "
+                    "anew with warm_start=False."
                 )
         options = recurrent["cell_options"]
         changed = [option for option, value in (self.cell_options or {}).items() if options.get(option, value) != value]
@@ -461,7 +461,10 @@ class SequenceEstimator(BaseEstimator):
         """(N, K) of the head, in the model's dtype."""
         check_is_fitted(self, "model_")
         sequences = self._read_X(X, reset=False)
-        return self.model_.core.predict(sequences.to_core(self.model_.dtype), n_threads=thread_count(self.n_jobs))
+        outputs: Array = self.model_.core.predict(
+            sequences.to_core(self.model_.dtype), n_threads=thread_count(self.n_jobs)
+        )
+        return outputs
 
     def step(self, x: ArrayLike, state: Stream | None = None) -> tuple[Array, Stream]:
         """Predicts along a stream, one time step a call.

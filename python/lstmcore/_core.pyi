@@ -170,10 +170,11 @@ class StreamState:
 
 class Model:
     """config: dict(recurrent=dict(cell=…, input_size=…, …as Recurrent, cell_options=dict),
-    pooling="last"|"mean"|"max"|"attention"|"hopfield", activation="identity"|"softmax", outputs=K).
+    pooling="last"|"mean"|"max"|"attention"|"hopfield"|"none", activation="identity"|"softmax", outputs=K).
 
-    More of config: pooling_size (0: D*H) for attention and hopfield, pooling_patterns=1, pooling_beta (0.0: 1/sqrt(size)),
-    pooling_updates=1 for hopfield; head_sizes=[], head_activation="selu"|"relu"|"tanh", head_dropout=0.0.
+    More of config: pooling_size (0: D*H) for attention and hopfield; pooling_patterns=1, pooling_beta (0.0:
+    1/sqrt(size)), pooling_updates=1 for hopfield; head_sizes=[], head_activation="selu"|"relu"|"tanh",
+    head_dropout=0.0.
 
     Several threads may predict at once; training and changes of weights need the model alone, and a call that comes
     meanwhile raises RuntimeError.
@@ -206,8 +207,11 @@ class Model:
         x: Sequences | ArrayLike | Sequence[ArrayLike],
         lengths: ArrayLike | None = None,
         n_threads: int | None = None,
-    ) -> Array:
-        """(N, K): probabilities for a softmax head, numbers for an identity head."""
+    ) -> Any:
+        """(N, K): probabilities for a softmax head, numbers for an identity head.
+
+        With pooling "none" outputs at every step: (N, T, K) for an array, a list of (T_i, K) for everything else.
+        """
     def make_state(self) -> StreamState: ...
     def step(self, x: ArrayLike, state: StreamState) -> Array:
         """One step of one stream: x (I,) → (K,); state is updated in place."""

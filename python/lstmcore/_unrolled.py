@@ -121,10 +121,10 @@ class Network:
         order = np.argsort(-sequences.lengths, kind="stable")
         lengths = sequences.lengths[order]
         x = np.zeros((len(lengths), int(lengths[0]), features))
+        scale = None if self.model is None else self.model.core.preprocessing
         for row, n in enumerate(order.tolist()):
             x[row, : lengths[row]] = sequences.data[n][: lengths[row]]
-            if self.model is not None:
-                scale = self.model.core.preprocessing
+            if scale is not None:
                 x[row, : lengths[row]] -= scale["input_mean"]
                 x[row, : lengths[row]] *= scale["input_scale"]
         return Batch(x, lengths, order)

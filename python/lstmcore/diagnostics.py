@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ._head_gradient import HeadGradient
 from ._unrolled import Batch, Network, Run, Step, read_network, read_targets
-from .model import Model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -126,7 +126,7 @@ def gradient_flow(
     X : (N, T, I) array, NaN tail = shorter; (N, T) for I = 1; or list of (T_i, I) arrays
     y : (N,) or (N, K), optional
         Targets, for a Model or an estimator: the loss of a sequence is then the cross-entropy of a classifier, and the
-        mean squared error of a regressor on its standardised scale.
+        mean squared error of a regressor on its standardised scale, without label smoothing, weights or penalties.
     dy : (N, T, D·P) array or list of (T_i, D·P) arrays, optional
         ∂loss/∂y of any other loss, y being the outputs of the last layer; what lies past a length is not read. Without
         y and dy, the loss of a sequence is the sum of the last layer's h_T, in both directions.
@@ -198,7 +198,9 @@ def _loss_gradient(network: Network, batch: Batch, outputs: Array, y: Any, dy: A
     last = batch.lengths - 1
     rows = np.arange(len(last))
     if y is not None and network.model is not None:
-        _fill_from_head(network.model, batch, outputs, read_targets(y, len(last), network.model), P, gradient)
+        back, targets = HeadGradient(network.model), read_targets(y, len(last), network.model)
+        for row, (n, length) in enumerate(zip(batch.order.tolist(), batch.lengths.tolist(), strict=True)):
+            gradient[row, :length] = back(outputs[row, :length], targets[n])
     elif dy is not None:
         if len(dy) != len(last):
             raise ValueError(f"dy has {len(dy)} entries, X has {len(last)} sequences.")
@@ -216,33 +218,6 @@ def _loss_gradient(network: Network, batch: Batch, outputs: Array, y: Any, dy: A
         gradient[rows, last, :P] = 1.0
         gradient[:, 0, P:] = 1.0
     return gradient
-
-
-def _fill_from_head(model: Model, batch: Batch, outputs: Array, targets: Array, P: int, gradient: Array) -> None:
-    """Backwards through loss, head and pooling of each sequence; one sequence's loss, not the batch's mean."""
-    parameters, pooling = model.parameters, model.config["pooling"]
-    W, b = parameters["head_W"].astype(np.float64), parameters["head_b"].astype(np.float64)
-    for row, length in enumerate(batch.lengths.tolist()):
-        real = outputs[row, :length]
-        if pooling == "last":
-            pooled = np.concatenate([real[-1, :P], real[0, P:]])
-        else:
-            pooled = real.mean(axis=0) if pooling == "mean" else real.max(axis=0)
-        scores = W @ pooled + b
-        if model.config["activation"] == "softmax":
-            d_scores = np.exp(scores - scores.max())
-            d_scores /= d_scores.sum()
-            d_scores[targets[row]] -= 1.0
-        else:
-            d_scores = 2.0 * (scores - targets[row]) / len(scores)
-        d_pooled = W.T @ d_scores
-        if pooling == "last":
-            gradient[row, length - 1, :P] = d_pooled[:P]
-            gradient[row, 0, P:] = d_pooled[P:]
-        elif pooling == "mean":
-            gradient[row, :length] = d_pooled / length
-        else:
-            gradient[row, real.argmax(axis=0), np.arange(len(d_pooled))] = d_pooled
 
 
 def _loss_norms(network: Network, batch: Batch, steps: list[list[Step]], d_above: Array) -> list[State]:

@@ -116,6 +116,8 @@ class Model:
     def outputs(self, X: Any, n_jobs: int | None = None) -> Array:
         """What the head gives: (N, K) class probabilities, or numbers in the units of y, in the model's dtype.
 
+        A model with pooling "none" gives them at every step: (N, T, K), zero past each length, or a list of (T_i, K).
+
         X: (N, T, I) array, NaN tail = shorter; (N, T) for I = 1; or list of (T_i, I) arrays.
         n_jobs: threads; None: the library decides, -1: all cores.
         """
@@ -124,10 +126,16 @@ class Model:
             raise ValueError(
                 f"X has {sequences.features} features, but Model is expecting {self.n_features} features as input."
             )
-        return self.core.predict(sequences.to_core(self.dtype), n_threads=thread_count(n_jobs))
+        outputs: Array = self.core.predict(sequences.to_core(self.dtype), n_threads=thread_count(n_jobs))
+        return outputs
 
     def predict(self, X: Any, n_jobs: int | None = None) -> Array:
-        """What the estimator's predict gives: (N,) labels, or numbers (N,) or (N, K), float64. X as for `outputs`."""
+        """What the estimator's predict gives: (N,) labels, or numbers (N,) or (N, K), float64. X as for `outputs`.
+
+        ValueError for a model with pooling "none", whose outputs at every step `outputs` gives.
+        """
+        if self.config["pooling"] == "none":
+            raise ValueError("predict: this model has pooling 'none', so it gives outputs at every step. Use outputs.")
         outputs = self.outputs(X, n_jobs)
         if self.config["activation"] == "softmax":
             best: Array = np.argmax(outputs, axis=1)

@@ -1,7 +1,9 @@
 """Pooling over time and the head, sequence by sequence.
 
-attention  u_t = tanh(W h_t + b)   p = softmax_t(v·u_t)   z = Σ p_t h_t              (Bahdanau et al., 2015; Yang et al., 2016)
-hopfield   q ← Σ_t softmax_t(β q·K h_t) K h_t, U times;  z_s = Σ_t softmax_t(β q·K h_t) V h_t   (Ramsauer et al., 2021)
+attention  u_t = tanh(W h_t + b)   p = softmax_t(v·u_t)   z = Σ p_t h_t
+           (Bahdanau et al., 2015; Yang et al., 2016)
+hopfield   q ← Σ_t softmax_t(β q·K h_t) K h_t, U times;  z_s = Σ_t softmax_t(β q·K h_t) V h_t
+           (Ramsauer et al., 2021)
 head       x ← f(W x + b) per hidden layer, then scores = W x + b;  f: SELU (Klambauer et al., 2017), ReLU or tanh
 """
 

@@ -11,13 +11,16 @@ class ModelEngine;
 
 /// How the outputs h_t of the last layer (D·P wide; P: H, or the projection's size) become one vector per sequence.
 /// last: final step of the forward direction and, of the reverse direction, the step it ends on (the first).
-/// attention: Σ_t p_t h_t with p = softmax_t(v·tanh(W h_t + b)), additive attention (Bahdanau, Cho & Bengio 2015; with a
+/// attention: Σ_t p_t h_t with p = softmax_t(v·tanh(W h_t + b)), additive attention (Bahdanau, Cho & Bengio 2015; with
+/// a
 ///   learned v: Yang et al. 2016, eq. 5–7; Lin et al. 2017).
-/// hopfield: Hopfield pooling (Ramsauer et al. 2021, "Hopfield Networks is All You Need"): with keys k_t = K h_t and values
-///   V h_t, each of S learned patterns q is replaced `pooling_updates` times by Σ_t p_t k_t, p = softmax_t(β q·k_t) (eq. 3),
-///   then reads Σ_t p_t V h_t (eq. 10); the pooled vector is S·A wide. One head; without the layer norms, biases and
-///   output projection of the authors' layers.
-enum class Pooling { last, mean, max, attention, hopfield };
+/// hopfield: Hopfield pooling (Ramsauer et al. 2021, "Hopfield Networks is All You Need"): with keys k_t = K h_t and
+/// values
+///   V h_t, each of S learned patterns q is replaced `pooling_updates` times by Σ_t p_t k_t, p = softmax_t(β q·k_t)
+///   (eq. 3), then reads Σ_t p_t V h_t (eq. 10); the pooled vector is S·A wide. One head; without the layer norms,
+///   biases and output projection of the authors' layers.
+/// none: no pooling; the head gives outputs at every step. Such a model predicts and streams; Trainer refuses it.
+enum class Pooling { last, mean, max, attention, hopfield, none };
 
 /// What the head applies to its linear output.
 enum class Activation { identity, softmax };
@@ -82,9 +85,9 @@ class LSTMCORE_API Model {
   /// The tensors that a model of this architecture has, without making it. Throws as the constructor does.
   static std::vector<TensorInfo> tensors_of(const ModelConfig& config);
 
-  /// Recurrent tensors; those of the pooling, attention: "pool_W" [A, D·P], "pool_b" [A], "pool_v" [A], hopfield: "pool_Q"
-  /// [S, A], "pool_K" [A, D·P], "pool_V" [A, D·P]; those of the head's hidden layers, "head_W_l0" [size, width of the
-  /// pooled vector], "head_b_l0" [size], "head_W_l1", …; "head_W" [K, width of the last] and "head_b" [K].
+  /// Recurrent tensors; those of the pooling, attention: "pool_W" [A, D·P], "pool_b" [A], "pool_v" [A], hopfield:
+  /// "pool_Q" [S, A], "pool_K" [A, D·P], "pool_V" [A, D·P]; those of the head's hidden layers, "head_W_l0" [size, width
+  /// of the pooled vector], "head_b_l0" [size], "head_W_l1", …; "head_W" [K, width of the last] and "head_b" [K].
   const std::vector<TensorInfo>& tensors() const noexcept;
   std::int64_t parameter_count() const noexcept;
   void* parameters() noexcept;
@@ -101,12 +104,13 @@ class LSTMCORE_API Model {
   const std::vector<double>& output_mean() const noexcept;
   const std::vector<double>& output_scale() const noexcept;
 
-  /// out: [N, K]; probabilities for softmax heads. Safe from several threads at once. n_threads 0: the config's.
+  /// out: [N, K], with pooling none [T_n, K] of one sequence after the other; probabilities for softmax heads. Safe
+  /// from several threads at once. n_threads 0: the config's.
   void predict(const Sequences& x, void* out, int n_threads = 0) const;
 
   /// Streaming, one stream, D = 1 only, and not with pooling hopfield unless pooling_updates is 0: make_state() throws
   /// std::invalid_argument. step() allocates nothing, takes no lock and throws nothing.
-  /// x: [I], out: [K] (what predict() would return for the sequence so far).
+  /// x: [I], out: [K] (what predict() would return for the sequence so far; with pooling none, for its last step).
   StreamState make_state() const;
   void step(const void* x, StreamState& state, void* out) const noexcept;
   /// The recurrent part of a stream's state: one [L·H] array per name in states(); and the pooling part:

@@ -25,6 +25,11 @@ Trainer::Trainer(Model& model, const TrainerConfig& config) : impl_(std::make_un
     checks::fail(labels ? "loss: cross_entropy needs a model with a softmax head"
                         : "loss: squared, absolute and huber need a model with an identity head");
   }
+  if (model.config().pooling == Pooling::none) {
+    checks::fail(
+        "model: pooling 'none' gives outputs at every step, which cannot be trained yet; use pooling 'last', "
+        "'mean', 'max', 'attention' or 'hopfield'");
+  }
   impl_->model = model.impl_->engine.get();
   impl_->config = config;
   if (config.checkpoint_steps > 0) {

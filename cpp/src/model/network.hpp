@@ -128,7 +128,7 @@ class Network {
     });
   }
 
-  /// out: [N, K] after activation and output scaling.
+  /// out: [N, K] after activation and output scaling; with pooling none [T_n, K] of one sequence after the other.
   void predict(const Sequences& x, T* out, int n_threads) const {
     const auto workspace = pool_.borrow();
     const std::shared_ptr<const PackedModel> packed = packed_model();
@@ -138,6 +138,9 @@ class Network {
     std::iota(order.begin(), order.end(), std::int64_t{0});
     std::stable_sort(order.begin(), order.end(),
                      [&](std::int64_t a, std::int64_t b) { return x.lengths[a] > x.lengths[b]; });
+    const bool per_step = config_.pooling == Pooling::none;
+    std::vector<std::int64_t> begin(per_step ? order.size() : 0);  // rows of out before each sequence
+    for (std::size_t n = 1; n < begin.size(); ++n) begin[n] = begin[n - 1] + x.lengths[n - 1];
     std::vector<const void*> data;
     std::vector<std::int64_t> lengths;
     for (std::size_t first = 0; first < order.size();) {
@@ -154,6 +157,14 @@ class Network {
       const Sequences part{data.data(), lengths.data(), static_cast<std::int64_t>(data.size()), x.features};
       const ForwardOptions<T> options = forward_options(part, n_threads);
       stack_.forward(part, parameters_.data(), &packed->weights, options, workspace->stack);
+      if (per_step) {
+        steps_forward(*workspace, packed->top.data(), [&](std::int64_t n, std::int64_t t, T* row) {
+          finish(row, out + (begin[static_cast<std::size_t>(order[first + static_cast<std::size_t>(n)])] + t) *
+                                config_.outputs);
+        });
+        first = last;
+        continue;
+      }
       top_forward(*workspace, packed->top.data(), false, 0, options.n_threads, [&](std::int64_t n, T* row) {
         // The part is sorted already, so that its layout keeps the order.
         finish(row, out + order[first + static_cast<std::size_t>(n)] * config_.outputs);
@@ -256,6 +267,19 @@ class Network {
       std::copy_n(row, config_.outputs, scores + ws.windows.original(i) * config_.outputs);
     });
     return true;
+  }
+
+  /// The head at every step. visit(n, t, scores of step t of sorted sequence n).
+  template <class Visit>
+  void steps_forward(Workspace& ws, const T* packed, Visit&& visit) const {
+    const FlushDenormals guard;
+    const BatchLayout& layout = ws.stack.layout;
+    const std::int64_t stride = head_.stride();
+    ws.scores.resize(static_cast<std::size_t>(layout.rows() * stride));
+    head_.forward(packed, layout.rows(), ws.stack.out.back().read(), {ws.scores.data(), stride}, ws.head, false, 0);
+    for (std::int64_t n = 0; n < layout.sequences(); ++n) {
+      for (std::int64_t t = 0; t < layout.length(n); ++t) visit(n, t, ws.scores.data() + layout.row(t, n) * stride);
+    }
   }
 
   /// Pooling and head. visit(n, scores of sorted sequence n).

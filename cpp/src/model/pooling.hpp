@@ -240,7 +240,7 @@ class PoolingOverTime {
       attention_.add(packed, h, state, scratch);
     } else if (kind_ == Pooling::hopfield) {
       hopfield_.add(packed, h, state, scratch);
-    } else if (t == 0 || kind_ == Pooling::last) {
+    } else if (t == 0 || kind_ == Pooling::last || kind_ == Pooling::none) {
       std::copy_n(h, simple_.width(), state);
     } else {
       simple_.add(h, state, nullptr, t);

@@ -15,11 +15,9 @@ template <class Enum>
 using Names = std::initializer_list<std::pair<Enum, const char*>>;
 
 constexpr Names<Dtype> dtypes = {{Dtype::float32, "float32"}, {Dtype::float64, "float64"}};
-constexpr Names<Pooling> poolings = {{Pooling::last, "last"},
-                                     {Pooling::mean, "mean"},
-                                     {Pooling::max, "max"},
-                                     {Pooling::attention, "attention"},
-                                     {Pooling::hopfield, "hopfield"}};
+constexpr Names<Pooling> poolings = {{Pooling::last, "last"},         {Pooling::mean, "mean"},
+                                     {Pooling::max, "max"},           {Pooling::attention, "attention"},
+                                     {Pooling::hopfield, "hopfield"}, {Pooling::none, "none"}};
 constexpr Names<Activation> activations = {{Activation::identity, "identity"}, {Activation::softmax, "softmax"}};
 constexpr Names<HeadActivation> head_activations = {
     {HeadActivation::selu, "selu"}, {HeadActivation::relu, "relu"}, {HeadActivation::tanh, "tanh"}};

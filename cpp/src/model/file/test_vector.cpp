@@ -33,10 +33,15 @@ class Random {
   std::uint64_t state_ = 0;
 };
 
+/// Numbers that predict() gives for one sequence.
+std::int64_t output_count(const Model& model, std::int64_t steps) {
+  return model.config().outputs * (model.config().pooling == Pooling::none ? steps : 1);
+}
+
 template <class Scalar>
 std::vector<double> predict_as(const Model& model, const std::vector<double>& input, std::int64_t steps) {
   const std::vector<Scalar> x(input.begin(), input.end());
-  std::vector<Scalar> out(static_cast<std::size_t>(model.config().outputs));
+  std::vector<Scalar> out(static_cast<std::size_t>(output_count(model, steps)));
   const void* data = x.data();
   const Sequences sequences{&data, &steps, 1, model.config().recurrent.input_size};
   model.predict(sequences, out.data(), 1);
@@ -149,11 +154,12 @@ void check_test_vector(const Model& model, const Json& json) {
   std::vector<double> input;
   for (const Json& row : *steps) append_numbers(input, row, model.config().recurrent.input_size, limit, "input");
   std::vector<double> expected;
-  append_numbers(expected, *recorded, model.config().outputs, limit, "output");
+  append_numbers(expected, *recorded, output_count(model, static_cast<std::int64_t>(steps->size())), limit, "output");
 
   const std::vector<double> found = predict(model, input, static_cast<std::int64_t>(steps->size()));
   for (std::size_t k = 0; k < found.size(); ++k) {
-    if (!(std::abs(found[k] - expected[k]) <= allowed_difference(model, k, expected[k]))) {
+    const std::size_t unit = k % static_cast<std::size_t>(model.config().outputs);
+    if (!(std::abs(found[k] - expected[k]) <= allowed_difference(model, unit, expected[k]))) {
       throw FileError("the model does not reproduce the test vector in the file: output " + std::to_string(k) + " is " +
                       std::to_string(found[k]) + ", recorded was " + std::to_string(expected[k]));
     }
