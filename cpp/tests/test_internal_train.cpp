@@ -291,9 +291,11 @@ void clipping() {
 
 using Trajectory = std::vector<std::array<double, 2>>;
 
-/// Three steps from (1, −0.5) on gradients (0.5, −2), (−0.25, 1), (1, 3), the first weight in a matrix.
+/// Three steps from (1, −0.5) on gradients (0.5, −2), (−0.25, 1), (1, 3); a bias is a vector, all else a matrix.
 void trajectory(const TrainerConfig& config, const Clip<double>& clip, const char* name, const Trajectory& expected) {
-  const std::vector<TensorInfo> tensors = {{name, {1, 2}, 0}};
+  const bool bias = name[0] == 'b';
+  const std::vector<TensorInfo> tensors = {
+      {name, bias ? std::vector<std::int64_t>{2} : std::vector<std::int64_t>{1, 2}, 0}};
   Optimiser<double> optimiser(config, tensors, 2);
   std::array<double, 2> w{1.0, -0.5};
   const Trajectory gradients = {{0.5, -2.0}, {-0.25, 1.0}, {1.0, 3.0}};

@@ -68,8 +68,9 @@ class LSTMCORE_API Recurrent {
   std::int64_t directions() const noexcept { return config().bidirectional ? 2 : 1; }
   const std::vector<std::string>& gates() const noexcept;   ///< row order of W, R and b
   const std::vector<std::string>& states() const noexcept;  ///< e.g. {"h", "c"}
-  std::int64_t state_width(std::size_t index) const noexcept;  ///< H, as a rule; of "h" the projection's, if there is one
-  std::int64_t output_width() const noexcept;                  ///< D·(width of "h")
+  std::int64_t state_width(
+      std::size_t index) const noexcept;       ///< H, as a rule; of "h" the projection's, if there is one
+  std::int64_t output_width() const noexcept;  ///< D·(width of "h")
 
   /// The tensors inside parameters(): "W_l0" [G·H, I], "R_l0" [G·H, H], "b_l0" [G·H], then what else the cell has
   /// (docs/cells.md), then "…_l0_reverse", "W_l1", …
@@ -93,7 +94,8 @@ class LSTMCORE_API Recurrent {
                 void* gradient) const;
 
   /// One step of N sequences; states are updated in place. Needs D = 1.
-  /// x: [N, I], y: [N, output_width()] (output of the last layer). Equals forward() over the same steps to the last bit.
+  /// x: [N, I], y: [N, output_width()] (output of the last layer). Equals forward() over the same steps to the last
+  /// bit.
   void step(const void* x, std::int64_t count, void* const* state, void* y) const;
 
  private:

@@ -34,8 +34,8 @@ struct TrainerConfig {
   double max_norm = 0.0;
   /// η of Gaussian noise on the clipped gradient, with variance η / (1 + step)^0.55 (Neelakantan et al. 2015); 0: off.
   double gradient_noise = 0.0;
-  /// Truncated BPTT: gradients flow back over windows of so many steps, states forward over all of them (Williams & Peng
-  /// 1990); 0: whole sequences. Windows are counted from where a direction starts a sequence.
+  /// Truncated BPTT: gradients flow back over windows of so many steps, states forward over all of them (Williams &
+  /// Peng 1990); 0: whole sequences. Windows are counted from where a direction starts a sequence.
   std::int64_t bptt_steps = 0;
   /// BPTT with checkpoints along time (Chen et al. 2016): sequences are recorded in windows of so many steps, one at a
   /// time and for one more forward pass, so that memory does not grow with T; 0: off. A multiple of bptt_steps is used
