@@ -15,7 +15,7 @@ import numpy as np
 from lstmcore import SequenceRegressor
 from lstmcore.datasets import adding_problem
 
-LENGTH, BLOCK, BLOCKS, SOLVED = 400, 1600, 60, 0.01
+LENGTH, BLOCK, BLOCKS, SOLVED = 400, 1600, 100, 0.01
 CELLS = ("lstm", "gru", "peephole", "slstm", "elman")
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
