@@ -405,7 +405,7 @@ Parameters
 x : ndarray (N, T, I), or list or tuple of ndarrays (T_i, I)
     Real numbers; converted to dtype where they have another. NaN and inf are not looked for.
 state : dict of ndarrays (L*D, N, H), optional
-    Initial state, with exactly the keys in states; zeros by default. Row l*D + d is layer l, direction d.
+    Initial state, with exactly the keys in states; by default zeros, or the learnt state. Row l*D + d is layer l, direction d.
 lengths : (N,) integers, optional
     Steps in use of each sequence, 1 … T. All of them by default.
 training : bool
@@ -464,7 +464,7 @@ Parameters
 ----------
 x : ndarray (N, I)
 state : dict of ndarrays (L, N, H), optional
-    Not modified; zeros by default.
+    Not modified; by default zeros, or the learnt state.
 
 Returns
 -------
@@ -484,7 +484,8 @@ ValueError
       R"(init_state(self, N)
 --
 
-The state at the start of N sequences: zeros, dict of ndarrays (L*D, N, H).
+The state at the start of N sequences: zeros, or what learn_initial_state learnt; dict of ndarrays (L*D, N, H).
+Where h is projected, the last axis of "h" is proj_size.
 )");
   type.def("__repr__", &describe);
   type.def(py::pickle(&save_state, &restore_state));

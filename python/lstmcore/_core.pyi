@@ -157,7 +157,7 @@ class Recurrent:
     def step(self, x: ArrayLike, state: State | None = None) -> tuple[Array, State]:
         """One step of N streams, D = 1: x (N, I) -> y (N, H) and a new state; the given one is not modified."""
     def init_state(self, N: int) -> State:
-        """Zeros: name -> (L*D, N, H)."""
+        """Zeros, or the learnt initial state: name -> (L*D, N, width of the state)."""
 
 @final
 class StreamState:
