@@ -221,8 +221,9 @@ class Case:
         return self.cell.options_for(self.shape.H)
 
     def tolerance(self, check: str) -> float:
-        # Layer normalisation divides by what may be a small deviation, and so multiplies the rounding of float32.
-        factor = 2.5 if self.dtype == "float32" and dict(self.cell.options).get("layer_norm") else 1.0
+        # Layer normalisation divides by what may be a small deviation, and so multiplies the rounding of float32: up to
+        # 7e-5 where gradients have grown to some hundred. float64 keeps the tight bound.
+        factor = 10.0 if self.dtype == "float32" and dict(self.cell.options).get("layer_norm") else 1.0
         return factor * TOLERANCE[check][self.dtype]
 
     def layer_arguments(self) -> dict[str, object]:

@@ -47,11 +47,11 @@ figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
 for (cell, errors), style in zip(curves.items(), ("-", "--", "-.", ":", "-"), strict=False):
     axes.semilogy(np.arange(1, len(errors) + 1) * BLOCK / 1000, errors, style, label=cell)
 axes.axhline(1 / 6, color="0.6", linewidth=0.8)
-axes.text(0, 1 / 6, " always answering 1", va="bottom", fontsize=8, color="0.4")
+axes.text(axes.get_xlim()[1], 1 / 6, "always answering 1 ", va="top", ha="right", fontsize=8, color="0.4")
 axes.axhline(SOLVED, color="0.6", linewidth=0.8, linestyle="dotted")
-axes.text(0, SOLVED, " solved", va="bottom", fontsize=8, color="0.4")
+axes.text(axes.get_xlim()[1], SOLVED, "solved ", va="top", ha="right", fontsize=8, color="0.4")
 axes.set(
     xlabel="training sequences (thousands)", ylabel="test mean squared error", title=f"Adding problem, T = {LENGTH}"
 )
-axes.legend(frameon=False)
+axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.02))
 figure.savefig(folder / "adding_problem.png", dpi=150)
