@@ -272,6 +272,7 @@ std::string describe(const py::object& instance) {
           ", hidden_size=" + std::to_string(recurrent.hidden_size);
   if (recurrent.num_layers != 1) text += ", num_layers=" + std::to_string(recurrent.num_layers);
   if (recurrent.bidirectional) text += ", bidirectional=True";
+  if (recurrent.reverse) text += ", reverse=True";
   for (const char* key : {"pooling", "activation", "outputs"}) {
     text += ", " + std::string(key) + "=" + repr_of(config[key]);
   }

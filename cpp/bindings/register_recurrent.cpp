@@ -163,6 +163,9 @@ NewStates copied_states(const RecurrentObject& self, py::handle state, std::int6
 
 py::tuple step(const RecurrentObject& self, py::handle x, py::handle state) {
   const RecurrentConfig& config = self.layer.config();
+  if (config.reverse) {
+    throw py::value_error("step: this Recurrent reads in reverse, and a step has no end to start from; use forward()");
+  }
   if (config.bidirectional) {
     throw py::value_error(
         "step: this Recurrent is bidirectional, and its reverse direction starts from the end of a sequence that a "
@@ -200,7 +203,8 @@ std::unique_ptr<RecurrentObject> construct(py::handle cell, py::handle input_siz
                                            py::handle dtype, py::handle seed, py::handle n_threads,
                                            py::handle variational_dropout, py::handle recurrent_dropout,
                                            py::handle zoneout_hidden, py::handle zoneout_cell,
-                                           py::handle learn_initial_state, const py::kwargs& cell_options) {
+                                           py::handle learn_initial_state, py::handle reverse,
+                                           const py::kwargs& cell_options) {
   py::dict fields;
   fields["cell"] = cell;
   fields["input_size"] = input_size;
@@ -213,6 +217,7 @@ std::unique_ptr<RecurrentObject> construct(py::handle cell, py::handle input_siz
   fields["zoneout_hidden"] = zoneout_hidden;
   fields["zoneout_cell"] = zoneout_cell;
   fields["learn_initial_state"] = learn_initial_state;
+  fields["reverse"] = reverse;
   fields["dtype"] = dtype;
   fields["seed"] = seed;
   fields["n_threads"] = n_threads;
@@ -249,6 +254,7 @@ std::string describe(const py::object& instance) {
           ", hidden_size=" + std::to_string(config.hidden_size);
   if (config.num_layers != 1) text += ", num_layers=" + std::to_string(config.num_layers);
   if (config.bidirectional) text += ", bidirectional=True";
+  if (config.reverse) text += ", reverse=True";
   for (const auto& [name, value] : {std::pair<const char*, double>{"dropout", config.dropout},
                                     {"variational_dropout", config.variational_dropout},
                                     {"recurrent_dropout", config.recurrent_dropout},
@@ -306,7 +312,7 @@ void register_recurrent(py::module_& module) {
 
   py::class_<RecurrentObject> type(
       module, "Recurrent",
-      R"(Recurrent(cell='lstm', input_size, hidden_size, num_layers=1, bidirectional=False, dropout=0.0, dtype='float32', seed=0, n_threads=None, variational_dropout=0.0, recurrent_dropout=0.0, zoneout_hidden=0.0, zoneout_cell=0.0, learn_initial_state=False, **cell_options)
+      R"(Recurrent(cell='lstm', input_size, hidden_size, num_layers=1, bidirectional=False, dropout=0.0, dtype='float32', seed=0, n_threads=None, variational_dropout=0.0, recurrent_dropout=0.0, zoneout_hidden=0.0, zoneout_cell=0.0, learn_initial_state=False, reverse=False, **cell_options)
 
 A stack of recurrent layers: forward, backpropagation through time, and single steps. Batch first.
 
@@ -341,6 +347,9 @@ zoneout_hidden, zoneout_cell : float in [0, 1)
     expectation (Krueger et al. 2017).
 learn_initial_state : bool
     Adds parameters "h0_l0", … that sequences start from where no state is given.
+reverse : bool
+    Every layer reads each sequence from its last real step to its first; y stays in the order of x. Not together with
+    bidirectional.
 **cell_options
     Options of the cell, as lstmcore.cells() lists them.
 
@@ -353,7 +362,8 @@ ValueError, TypeError
            py::arg("hidden_size") = py::none(), py::arg("num_layers") = 1, py::arg("bidirectional") = false,
            py::arg("dropout") = 0.0, py::arg("dtype") = "float32", py::arg("seed") = 0,
            py::arg("n_threads") = py::none(), py::arg("variational_dropout") = 0.0, py::arg("recurrent_dropout") = 0.0,
-           py::arg("zoneout_hidden") = 0.0, py::arg("zoneout_cell") = 0.0, py::arg("learn_initial_state") = false);
+           py::arg("zoneout_hidden") = 0.0, py::arg("zoneout_cell") = 0.0, py::arg("learn_initial_state") = false,
+           py::arg("reverse") = false);
 
   const auto property = [&type](const char* name, auto getter, const char* doc) {
     type.def_property_readonly(
@@ -364,6 +374,7 @@ ValueError, TypeError
   property("hidden_size", [](const RecurrentConfig& c) { return c.hidden_size; }, "H.");
   property("num_layers", [](const RecurrentConfig& c) { return c.num_layers; }, "L.");
   property("bidirectional", [](const RecurrentConfig& c) { return c.bidirectional; }, "Whether D is 2.");
+  property("reverse", [](const RecurrentConfig& c) { return c.reverse; }, "Whether the one direction is the reverse.");
   property("dropout", [](const RecurrentConfig& c) { return c.dropout; }, "Probability, between layers.");
   property("variational_dropout", [](const RecurrentConfig& c) { return c.variational_dropout; }, "Probability.");
   property("recurrent_dropout", [](const RecurrentConfig& c) { return c.recurrent_dropout; }, "Probability.");
@@ -475,7 +486,7 @@ state : dict of ndarrays (L, N, H)
 Raises
 ------
 ValueError
-    Shapes or keys that do not fit; a bidirectional layer.
+    Shapes or keys that do not fit; a bidirectional or reverse layer.
 )");
   type.def(
       "init_state",

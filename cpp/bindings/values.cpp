@@ -211,7 +211,7 @@ py::dict options_object(const Options& options) {
 
 RecurrentConfig to_recurrent_config(const py::dict& fields, const std::string& name) {
   refuse_unknown_keys(fields, name,
-                      {"cell", "input_size", "hidden_size", "num_layers", "bidirectional", "dropout",
+                      {"cell", "input_size", "hidden_size", "num_layers", "bidirectional", "reverse", "dropout",
                        "variational_dropout", "recurrent_dropout", "zoneout_hidden", "zoneout_cell",
                        "learn_initial_state", "dtype", "seed", "n_threads", "cell_options"});
   const auto field = [&](const char* key) -> py::object {
@@ -228,6 +228,7 @@ RecurrentConfig to_recurrent_config(const py::dict& fields, const std::string& n
   config.hidden_size = to_integer(required("hidden_size"), "hidden_size", 1);
   if (const py::object value = field("num_layers")) config.num_layers = to_integer(value, "num_layers", 1);
   if (const py::object value = field("bidirectional")) config.bidirectional = to_bool(value, "bidirectional");
+  if (const py::object value = field("reverse")) config.reverse = to_bool(value, "reverse");
   if (const py::object value = field("dropout")) config.dropout = to_number(value, "dropout");
   const auto number = [&](const char* key, double& to) {
     if (const py::object value = field(key)) to = to_number(value, key);
@@ -253,6 +254,7 @@ py::dict recurrent_config_object(const RecurrentConfig& config) {
   result["hidden_size"] = config.hidden_size;
   result["num_layers"] = config.num_layers;
   result["bidirectional"] = config.bidirectional;
+  result["reverse"] = config.reverse;
   result["dropout"] = config.dropout;
   result["variational_dropout"] = config.variational_dropout;
   result["recurrent_dropout"] = config.recurrent_dropout;

@@ -71,6 +71,7 @@ void check_same(const Model& a, const Model& b) {
   CHECK_EQ(left.recurrent.hidden_size, right.recurrent.hidden_size);
   CHECK_EQ(left.recurrent.num_layers, right.recurrent.num_layers);
   CHECK_EQ(left.recurrent.bidirectional, right.recurrent.bidirectional);
+  CHECK_EQ(left.recurrent.reverse, right.recurrent.reverse);
   CHECK_EQ(left.recurrent.dropout, right.recurrent.dropout);
   CHECK(left.recurrent.dtype == right.recurrent.dtype);
   CHECK_EQ(left.recurrent.seed, right.recurrent.seed);
@@ -158,12 +159,13 @@ void test_layout(const TemporaryFolder& folder) {
   CHECK_EQ(*metadata.find("format_version")->as_string(), "1");
   CHECK(!metadata.find("lstmcore_version")->as_string()->empty());
   CHECK_EQ(*metadata.find("classes")->as_string(), "[1]");
-  CHECK_EQ(*metadata.find("model")->as_string(),
-           R"({"recurrent":{"cell":"lstm","input_size":2,"hidden_size":3,"num_layers":1,"bidirectional":false,)"
-           R"("dropout":0.0,"variational_dropout":0.0,"recurrent_dropout":0.0,"zoneout_hidden":0.0,"zoneout_cell":0.0,)"
-           R"("learn_initial_state":false,"dtype":"float32","seed":7,"cell_options":{}},"pooling":"last",)"
-           R"("pooling_size":0,"pooling_patterns":1,"pooling_beta":0.0,"pooling_updates":1,"head_sizes":[],)"
-           R"("head_activation":"selu","head_dropout":0.0,"activation":"identity","outputs":2})");
+  CHECK_EQ(
+      *metadata.find("model")->as_string(),
+      R"({"recurrent":{"cell":"lstm","input_size":2,"hidden_size":3,"num_layers":1,"bidirectional":false,"reverse":false,)"
+      R"("dropout":0.0,"variational_dropout":0.0,"recurrent_dropout":0.0,"zoneout_hidden":0.0,"zoneout_cell":0.0,)"
+      R"("learn_initial_state":false,"dtype":"float32","seed":7,"cell_options":{}},"pooling":"last",)"
+      R"("pooling_size":0,"pooling_patterns":1,"pooling_beta":0.0,"pooling_updates":1,"head_sizes":[],)"
+      R"("head_activation":"selu","head_dropout":0.0,"activation":"identity","outputs":2})");
   const std::string checksum = tools::expected_checksum(parts).value_or("none");
   CHECK_EQ(*metadata.find("checksum")->as_string(), checksum);
   const Json vector = Json::parse(*metadata.find("test_vector")->as_string());

@@ -96,6 +96,7 @@ class Recurrent:
         zoneout_hidden: float = 0.0,
         zoneout_cell: float = 0.0,
         learn_initial_state: bool = False,
+        reverse: bool = False,
         **cell_options: bool | int | float | str,
     ) -> None:
         """input_size and hidden_size are required; cell options are those that cells() lists."""
@@ -109,6 +110,8 @@ class Recurrent:
     def num_layers(self) -> int: ...
     @property
     def bidirectional(self) -> bool: ...
+    @property
+    def reverse(self) -> bool: ...
     @property
     def dropout(self) -> float: ...
     @property

@@ -157,7 +157,7 @@ def read_network(model: Any) -> Network:
     TypeError for anything else, ValueError for an estimator that was not fitted.
     """
     if isinstance(model, _core.Recurrent):
-        names = ("cell", "input_size", "hidden_size", "num_layers", "bidirectional", "cell_options")
+        names = ("cell", "input_size", "hidden_size", "num_layers", "bidirectional", "reverse", "cell_options")
         more = ("zoneout_hidden", "zoneout_cell", "learn_initial_state")
         return _cut({name: getattr(model, name) for name in (*names, *more)}, model.parameters, None)
     whole = model if isinstance(model, Model) else getattr(model, "model_", None)
@@ -169,6 +169,10 @@ def read_network(model: Any) -> Network:
 
 
 def _cut(config: dict[str, Any], parameters: dict[str, Array], model: Model | None) -> Network:
+    if config["reverse"]:
+        raise ValueError(
+            "model: reverse=True is not supported. Use the same weights with reverse=False and X reversed."
+        )
     directions = 2 if config["bidirectional"] else 1
     options = dict(config["cell_options"])
     P = options.get("proj_size", 0) or config["hidden_size"]

@@ -79,6 +79,7 @@ class Model:
         self._features = int(recurrent["input_size"])
         self._dtype = str(recurrent["dtype"])
         self._bidirectional = bool(recurrent["bidirectional"])
+        self._reverse = bool(recurrent["reverse"])
 
     @property
     def config(self) -> dict[str, Any]:
@@ -171,6 +172,8 @@ class Model:
             What `outputs` would give for the sequence so far.
         state : Stream
         """
+        if self._reverse:
+            raise ValueError("step: this model reads in reverse, so it needs the whole sequence. Use predict.")
         if self._bidirectional:
             raise ValueError(
                 "step: this model is bidirectional, so it needs the whole sequence. Use predict, or train with "

@@ -18,6 +18,7 @@ struct RecurrentConfig {
   std::int64_t hidden_size = 0;  ///< H ≥ 1
   std::int64_t num_layers = 1;   ///< L ≥ 1
   bool bidirectional = false;    ///< D = 2; outputs of both directions concatenated
+  bool reverse = false;          ///< D = 1: every layer reads each sequence from its end; y stays in the order of x
   double dropout = 0.0;          ///< on the outputs of every layer but the last, in [0, 1); training only
 
   /// One mask a sequence for all its steps, on each layer's input and on h where it enters R, in [0, 1); training only

@@ -200,6 +200,9 @@ void check(const RecurrentConfig& config) {
   probability("recurrent_dropout", config.recurrent_dropout);
   probability("zoneout_hidden", config.zoneout_hidden);
   probability("zoneout_cell", config.zoneout_cell);
+  if (config.reverse && config.bidirectional) {
+    fail("reverse: true together with bidirectional, which has a reverse direction already; set one of them to false");
+  }
   check_threads(config.n_threads);
   check_cell(config);
   if (config.recurrent_dropout > 0 && (config.cell == "elman" || config.cell == "indrnn")) {

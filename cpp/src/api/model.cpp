@@ -97,6 +97,9 @@ void Model::predict(const Sequences& x, void* out, int n_threads) const {
 }
 
 StreamState Model::make_state() const {
+  if (config().recurrent.reverse) {
+    checks::fail("step: a model that reads in reverse needs the whole sequence; use predict()");
+  }
   if (config().recurrent.bidirectional) {
     checks::fail(
         "step: a bidirectional model needs the whole sequence; use predict(), or train with bidirectional=False");

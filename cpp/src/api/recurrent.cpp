@@ -59,8 +59,10 @@ void Recurrent::backward(Tape& tape, const void* const* dy, const void* const* d
 }
 
 void Recurrent::step(const void* x, std::int64_t count, void* const* state, void* y) const {
-  if (config().bidirectional) {
-    checks::fail("step: a bidirectional layer needs the whole sequence; use forward(), or bidirectional=False");
+  if (config().bidirectional || config().reverse) {
+    checks::fail(
+        "step: a bidirectional or reverse layer needs the whole sequence; use forward(), or bidirectional=False"
+        " and reverse=False");
   }
   if (count < 1) checks::fail("count: expected at least 1, got " + std::to_string(count));
   if (x == nullptr || state == nullptr || y == nullptr) checks::fail("step: x, state and y must not be null");

@@ -34,8 +34,9 @@ Trainer::Trainer(Model& model, const TrainerConfig& config) : impl_(std::make_un
   impl_->config = config;
   if (config.checkpoint_steps > 0) {
     const Pooling pooling = model.config().pooling;
-    if (model.config().recurrent.bidirectional) {
-      checks::fail("checkpoint_steps: a bidirectional network needs whole sequences; use 0, or bidirectional=False");
+    if (model.config().recurrent.bidirectional || model.config().recurrent.reverse) {
+      checks::fail(
+          "checkpoint_steps: a bidirectional or reverse network needs whole sequences; use 0, or bidirectional=False");
     }
     if (pooling != Pooling::last && pooling != Pooling::mean && pooling != Pooling::max) {
       checks::fail("checkpoint_steps: this pooling needs all steps at once; use 0, or pooling 'last', 'mean' or 'max'");

@@ -22,8 +22,9 @@ using Elements =
 template <class T>
 class SimplePooling {
  public:
-  SimplePooling(Pooling kind, int directions, std::int64_t hidden) noexcept
-      : kind_(kind), directions_(directions), hidden_(hidden) {}
+  /// reversed: the only direction ends on the first step.
+  SimplePooling(Pooling kind, int directions, std::int64_t hidden, bool reversed) noexcept
+      : kind_(kind), directions_(directions), hidden_(hidden), reversed_(reversed) {}
 
   std::int64_t width() const noexcept { return directions_ * padded<T>(hidden_); }
 
@@ -34,7 +35,7 @@ class SimplePooling {
       if (kind_ == Pooling::last) {
         const std::int64_t hp = padded<T>(hidden_);
         for (int d = 0; d < directions_; ++d) {
-          const std::int64_t t = d == 0 ? layout.length(n) - 1 : 0;
+          const std::int64_t t = last_step(d, layout.length(n));
           std::copy_n(out[layout.row(t, n)] + d * hp, hp, to + d * hp);
         }
         continue;
@@ -59,7 +60,7 @@ class SimplePooling {
         T* to = d_out[layout.row(t, n)];
         if (kind_ == Pooling::last) {
           for (int d = 0; d < directions_; ++d) {
-            const bool ends_here = t == (d == 0 ? layout.length(n) - 1 : 0);
+            const bool ends_here = t == last_step(d, layout.length(n));
             for (std::int64_t i = d * hp; i < (d + 1) * hp; ++i) to[i] = ends_here ? from[i] : T{0};
           }
         } else if (kind_ == Pooling::mean) {
@@ -132,9 +133,15 @@ class SimplePooling {
   }
 
  private:
+  /// The step on which a direction ends.
+  std::int64_t last_step(int direction, std::int64_t length) const noexcept {
+    return reversed_ || direction == 1 ? 0 : length - 1;
+  }
+
   Pooling kind_;
   int directions_;
   std::int64_t hidden_;
+  bool reversed_;
 };
 
 /// Any pooling: [rows, D·Pp] → [N, groups·padded(group_width)], in sorted order.
@@ -152,7 +159,7 @@ class PoolingOverTime {
       : kind_(config.pooling),
         groups_(pooled_groups(config, shape)),
         group_width_(pooled_width(config, shape)),
-        simple_(config.pooling, shape.directions, shape.output),
+        simple_(config.pooling, shape.directions, shape.output, shape.reversed),
         attention_(pooling_size(config, shape), shape.directions, shape.output,
                    {offset_of(tensors, "pool_W"), offset_of(tensors, "pool_b"), offset_of(tensors, "pool_v")}),
         hopfield_(pooling_size(config, shape), shape.directions, shape.output, config.pooling_patterns,

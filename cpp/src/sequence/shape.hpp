@@ -14,6 +14,7 @@ struct StackShape {
   std::int64_t layers = 0;
   int directions = 1;
   int gates = 0;
+  bool reversed = false;  ///< the only direction is the reverse one
   bool learns_initial_state = false;
   CellSpec cell;
 
@@ -22,6 +23,7 @@ struct StackShape {
         hidden(config.hidden_size),
         layers(config.num_layers),
         directions(config.bidirectional ? 2 : 1),
+        reversed(config.reverse),
         learns_initial_state(config.learn_initial_state),
         cell(cell_spec(config)) {
     output = cell.projection > 0 ? cell.projection : hidden;
@@ -29,6 +31,8 @@ struct StackShape {
   }
 
   std::int64_t layer_input(std::int64_t layer) const noexcept { return layer == 0 ? input : directions * output; }
+  /// Whether a direction runs from the end of a sequence to its start.
+  bool runs_backwards(int direction) const noexcept { return reversed || direction == 1; }
   std::int64_t slots() const noexcept { return layers * directions; }  ///< (layer, direction) pairs
   std::int64_t gate_rows() const noexcept { return gates * hidden; }
   /// Columns of R as the kernels see it: h, then the states that feed back.

@@ -157,8 +157,8 @@ class Stack {
   }
 
   /// Row of the last step that a direction computes for a sequence.
-  static std::int64_t final_row(const BatchLayout& layout, int direction, std::int64_t n) noexcept {
-    return direction == 0 ? layout.row(layout.length(n) - 1, n) : layout.row(0, n);
+  static std::int64_t final_row(const BatchLayout& layout, bool reverse, std::int64_t n) noexcept {
+    return reverse ? layout.row(0, n) : layout.row(layout.length(n) - 1, n);
   }
 
   /// Whether the workspace's packed weights were made from these parameters; if not, they are to be packed.
@@ -372,10 +372,9 @@ class Stack {
   void scatter_final(const ForwardOptions<T>& options, Workspace& ws, Member member) const noexcept {
     const Member::Range range = member.share(ws.layout.sequences());
     for (std::int64_t slot = 0; slot < shape_.slots(); ++slot) {
-      const int direction = static_cast<int>(slot % shape_.directions);
       const Pass& p = ws.passes[static_cast<std::size_t>(slot)];
       for (std::int64_t n = range.begin; n < range.end; ++n) {
-        const std::int64_t row = final_row(ws.layout, direction, n);
+        const std::int64_t row = final_row(ws.layout, p.reverse, n);
         scatter_state(options.final_state, 0, slot, n, p.out[row], ws.layout);
         for (std::size_t s = 0; s < shape_.cell.states; ++s) {
           scatter_state(options.final_state, s + 1, slot, n, p.keeps_states ? p.record[s][row] : p.state[s][n],

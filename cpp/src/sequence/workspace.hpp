@@ -139,7 +139,7 @@ struct WorkspaceBuilder {
     p.shape = &shape;
     p.kernels = &kernels;
     p.layout = &ws.layout;
-    p.reverse = direction == 1;
+    p.reverse = shape.runs_backwards(direction);
     p.recording = options.record;
     p.keeps_states = options.record || cell.feedback > 0;
     p.segment_count = layer == 0 ? 1 : shape.directions;

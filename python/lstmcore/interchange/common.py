@@ -46,6 +46,7 @@ class Weights:
     bidirectional: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, Array] = field(default_factory=dict)
+    reverse: bool = False
 
 
 def build(
@@ -65,6 +66,7 @@ def build(
         hidden_size=weights.hidden_size,
         num_layers=weights.num_layers,
         bidirectional=weights.bidirectional,
+        reverse=weights.reverse,
         dropout=dropout,
         dtype=dtype,
         seed=seed,

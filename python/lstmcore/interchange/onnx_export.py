@@ -66,6 +66,7 @@ class _Writer:
         self.cell, self.options = equations_of(layer)
         self.op = _OPS[self.cell]
         self.D, self.H, self.L = 1 + layer.bidirectional, layer.hidden_size, layer.num_layers
+        self.direction = "bidirectional" if self.D == 2 else "reverse" if layer.reverse else "forward"
         self.states = ("h", "c") if self.op == "LSTM" else ("h",)
         self.parameters = layer.parameters
         self.element = onnx.helper.np_dtype_to_tensor_dtype(layer.dtype)
@@ -178,7 +179,7 @@ class _Writer:
 
     def attributes(self) -> dict[str, Any]:
         """Attributes of every node."""
-        found: dict[str, Any] = {"hidden_size": self.H, "direction": "bidirectional" if self.D == 2 else "forward"}
+        found: dict[str, Any] = {"hidden_size": self.H, "direction": self.direction}
         variant = self.options.get("variant", "vanilla")
         if self.op == "RNN":
             default = "relu" if self.cell == "indrnn" else "tanh"

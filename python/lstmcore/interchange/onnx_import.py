@@ -45,6 +45,7 @@ class _Node:
     layout: int
     options: dict[str, Any]
     inputs: dict[str, str]  # ONNX's name of the input → tensor
+    reverse: bool
     arrays: dict[str, Array] = field(default_factory=dict)  # W, R and, where given, B, P, initial_h, initial_c
     kinds: dict[str, str] = field(default_factory=dict)
 
@@ -193,15 +194,8 @@ def _parse(graph: Graph, proto: Any) -> _Node:
         if name not in _ATTRIBUTES[op]:
             raise ValueError(f"{label}: attribute {name!r} is not one of {op}'s: {listing(sorted(_ATTRIBUTES[op]))}")
     direction = _text(attributes.get("direction", "forward"))
-    if direction not in ("forward", "bidirectional"):
-        raise ValueError(
-            f"{label}: direction={direction!r} is not supported; expected 'forward' or 'bidirectional'"
-            + (
-                ". Set the attribute to 'forward', give the layer each sequence reversed in time, and reverse y"
-                if direction == "reverse"
-                else ""
-            )
-        )
+    if direction not in ("forward", "reverse", "bidirectional"):
+        raise ValueError(f"{label}: direction should be 'forward', 'reverse' or 'bidirectional', got {direction!r}")
     if attributes.get("clip", _NO_CLIP) < _NO_CLIP:
         raise ValueError(f"{label}: clip={attributes['clip']:g} is not supported; leave it out")
     layout = attributes.get("layout", 0)
@@ -215,7 +209,9 @@ def _parse(graph: Graph, proto: Any) -> _Node:
     for key in ("X", "W", "R"):
         if key not in inputs:
             raise ValueError(f"{label}: input {key} is missing")
-    node = _Node(label, op, 0, directions, layout, _options(op, attributes, directions, label), inputs)
+    node = _Node(
+        label, op, 0, directions, layout, _options(op, attributes, directions, label), inputs, direction == "reverse"
+    )
     for key in ("W", "R", "B", "P"):
         if key in inputs:
             try:
@@ -326,7 +322,7 @@ def weights_of(nodes: Sequence[_Node]) -> Weights:
     """Nodes from bottom to top as one layer of ours."""
     first = nodes[0]
     for node in nodes[1:]:
-        for what in ("op", "hidden", "directions", "options"):
+        for what in ("op", "hidden", "directions", "reverse", "options"):
             theirs, ours = getattr(node, what), getattr(first, what)
             if theirs != ours:
                 raise ValueError(
@@ -350,6 +346,7 @@ def weights_of(nodes: Sequence[_Node]) -> Weights:
         hidden_size=H,
         num_layers=len(nodes),
         bidirectional=first.directions == 2,
+        reverse=first.reverse,
         options=dict(first.options),
     )
     initial = {key for node in nodes for key in ("initial_h", "initial_c") if key in node.arrays}

@@ -154,6 +154,8 @@ def write(layer: Recurrent) -> Any:
     if regularisers:
         described = ", ".join(f"{name}={value}" for name, value in regularisers.items())
         raise ValueError(f"to_torch: PyTorch's layers have no {described}")
+    if layer.reverse:
+        raise ValueError("to_torch: PyTorch has no layer for reverse=True; use reverse=False with reversed sequences")
     cell, options = equations_of(layer)
     extra: dict[str, Any] = {}
     if cell == "elman":

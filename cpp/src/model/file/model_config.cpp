@@ -144,6 +144,7 @@ Json config_to_json(const ModelConfig& config) {
                             {"hidden_size", r.hidden_size},
                             {"num_layers", r.num_layers},
                             {"bidirectional", r.bidirectional},
+                            {"reverse", r.reverse},
                             {"dropout", r.dropout},
                             {"variational_dropout", r.variational_dropout},
                             {"recurrent_dropout", r.recurrent_dropout},
@@ -172,7 +173,7 @@ ModelConfig config_from_json(const Json& json) {
                        "head_sizes", "head_activation", "head_dropout", "activation", "outputs"});
   const Section recurrent(
       model.at("recurrent"), "model.recurrent",
-      {"cell", "input_size", "hidden_size", "num_layers", "bidirectional", "dropout", "variational_dropout",
+      {"cell", "input_size", "hidden_size", "num_layers", "bidirectional", "reverse", "dropout", "variational_dropout",
        "recurrent_dropout", "zoneout_hidden", "zoneout_cell", "learn_initial_state", "dtype", "seed", "cell_options"});
   ModelConfig config;
   RecurrentConfig& r = config.recurrent;
@@ -181,6 +182,7 @@ ModelConfig config_from_json(const Json& json) {
   r.hidden_size = recurrent.size("hidden_size");
   r.num_layers = recurrent.size("num_layers");
   r.bidirectional = recurrent.boolean("bidirectional");
+  r.reverse = recurrent.boolean("reverse");
   r.dropout = recurrent.number("dropout");
   r.variational_dropout = recurrent.number("variational_dropout");
   r.recurrent_dropout = recurrent.number("recurrent_dropout");
