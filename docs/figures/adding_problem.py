@@ -49,7 +49,7 @@ for (cell, errors), style in zip(curves.items(), ("-", "--", "-.", ":", "-"), st
 axes.axhline(1 / 6, color="0.6", linewidth=0.8)
 axes.text(axes.get_xlim()[1], 1 / 6, "always answering 1 ", va="top", ha="right", fontsize=8, color="0.4")
 axes.axhline(SOLVED, color="0.6", linewidth=0.8, linestyle="dotted")
-axes.text(axes.get_xlim()[1], SOLVED, "solved ", va="top", ha="right", fontsize=8, color="0.4")
+axes.text(axes.get_xlim()[1], SOLVED, "solved ", va="bottom", ha="right", fontsize=8, color="0.4")
 axes.set(
     xlabel="training sequences (thousands)", ylabel="test mean squared error", title=f"Adding problem, T = {LENGTH}"
 )
