@@ -117,7 +117,8 @@ struct CellInfo {
   std::vector<std::string> gates;
   std::vector<std::string> states;
   std::map<std::string, OptionInfo> options;
-  std::string source;  ///< author and year
+  std::string source;          ///< author and year
+  bool has_candidate = false;  ///< recurrent_dropout has something to act on
 };
 
 /// Every cell, in registry order.

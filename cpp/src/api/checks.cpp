@@ -102,7 +102,8 @@ void check_together(const RecurrentConfig& config, const CellInfo& cell) {
   }
 }
 
-void check_cell(const RecurrentConfig& config) {
+/// The cell that the config names, its options checked.
+const CellInfo& check_cell(const RecurrentConfig& config) {
   const std::vector<CellInfo>& all = engine::current().cells();
   const auto cell = std::find_if(all.begin(), all.end(), [&](const CellInfo& c) { return c.name == config.cell; });
   if (cell == all.end()) {
@@ -121,6 +122,7 @@ void check_cell(const RecurrentConfig& config) {
     check_option(config.cell, name, option->second, value);
   }
   check_together(config, *cell);
+  return *cell;
 }
 
 /// Weights must be addressable: their number times eight bytes stays far inside 63 bits.
@@ -204,13 +206,11 @@ void check(const RecurrentConfig& config) {
     fail("reverse: true together with bidirectional, which has a reverse direction already; set one of them to false");
   }
   check_threads(config.n_threads);
-  check_cell(config);
-  if (config.recurrent_dropout > 0 && (config.cell == "elman" || config.cell == "indrnn")) {
+  const CellInfo& cell = check_cell(config);
+  if (config.recurrent_dropout > 0 && !cell.has_candidate) {
     fail("recurrent_dropout: cell '" + config.cell + "' has no candidate that it could drop; use variational_dropout");
   }
-  const std::vector<CellInfo>& all = engine::current().cells();
-  const auto cell = std::find_if(all.begin(), all.end(), [&](const CellInfo& c) { return c.name == config.cell; });
-  if (config.zoneout_cell > 0 && cell->states.size() == 1) {
+  if (config.zoneout_cell > 0 && cell.states.size() == 1) {
     fail("zoneout_cell: cell '" + config.cell + "' has no state besides h; use zoneout_hidden");
   }
   check_total(config);

@@ -61,6 +61,8 @@ struct CellDefaults {
   /// before backward, which finds the gradient of the output gate's activation in s.dh. kOutputGate: its index.
   static constexpr bool kNormalisedState = false;
   static constexpr int kOutputGate = 0;
+  /// Gates that the units of one memory cell block share, where the cell has blocks.
+  static constexpr std::array<bool, 4> kSharedGates = {};
   /// s.keep multiplies a candidate (recurrent dropout).
   static constexpr bool kHasCandidate = false;
 };

@@ -29,6 +29,7 @@ struct Lstm1997 : CellDefaults {
     }
     return names;
   }();
+  static constexpr std::array<bool, 4> kSharedGates = {true, false, true, false};
   static constexpr bool kTruncated = kTruncate;
   static constexpr bool kHasCandidate = true;
 

@@ -31,7 +31,8 @@ CellInfo describe(std::map<std::string, OptionInfo> options = {}) {
           {Cell::kGateNames.begin(), Cell::kGateNames.end()},
           {Cell::kStateNames.begin(), Cell::kStateNames.end()},
           std::move(options),
-          Cell::kSource};
+          Cell::kSource,
+          Cell::kHasCandidate};
 }
 
 inline const std::vector<CellInfo>& cell_registry() {

@@ -46,8 +46,6 @@ inline std::uint64_t stream_of(const std::string& name) noexcept {
   return hash;
 }
 
-inline bool starts_with(const std::string& text, const char* prefix) { return text.rfind(prefix, 0) == 0; }
-
 template <class T>
 void glorot_uniform(std::int64_t fan_in, std::int64_t fan_out, std::int64_t count, Rng& rng, T* weights) {
   const double bound = std::sqrt(6.0 / static_cast<double>(fan_in + fan_out));
@@ -138,7 +136,6 @@ void random_orthogonal(std::int64_t rows, std::int64_t cols, Rng& rng, T* block)
 template <class T>
 void initialise(const std::vector<TensorInfo>& tensors, const StackShape& shape, std::uint64_t seed, T* parameters,
                 HeadActivation head = HeadActivation::selu) {
-  using init_detail::starts_with;
   const std::vector<std::string>& gates = shape.cell.gate_names;
   // f(gate, its name, first row, rows) for the row blocks of W, R and b.
   const auto for_gates = [&](auto&& f) {

@@ -15,7 +15,7 @@ struct CellSpec {
   std::size_t vectors = 0;
   std::size_t feedback = 0;
   bool recurrent = true, separate = false, reset_before = false, truncated = false;
-  bool normalised = false, normalised_state = false, has_candidate = false;
+  bool normalised = false, normalised_state = false;
   bool recurrent_bias = false;  ///< bR exists
   std::array<int, 4> norm_groups{};
   int output_gate = 0;
@@ -48,8 +48,8 @@ CellSpec describe_cell() {
   spec.truncated = Cell::kTruncated;
   spec.normalised = Cell::kNormalised;
   spec.normalised_state = Cell::kNormalisedState;
-  spec.has_candidate = Cell::kHasCandidate;
   spec.norm_groups = Cell::kNormGroups;
+  spec.shared = Cell::kSharedGates;
   spec.output_gate = Cell::kOutputGate;
   std::copy(Cell::kVectorTerms.begin(), Cell::kVectorTerms.end(), spec.vector_terms.begin());
   spec.vector_name = Cell::kVectorName;
@@ -69,7 +69,6 @@ inline CellSpec cell_spec(const RecurrentConfig& config) {
   spec.projection = size_of_option("proj_size", 0);
   spec.heads = size_of_option("heads", 1);
   spec.block_size = size_of_option("block_size", 1);
-  if (config.cell == "lstm1997") spec.shared = {true, false, true, false};
   return spec;
 }
 

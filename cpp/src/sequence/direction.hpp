@@ -70,13 +70,6 @@ class Direction {
     group.wait();
   }
 
-  /// One step for all rows on the calling thread: x and h_previous → gates, states, h. Streaming uses it.
-  static void single_step(const Pass& pass) noexcept {
-    const Member alone{0, 1};
-    input_product(pass, 0, pass.layout->sequences(), alone);
-    step(pass, 0, 0, Split(pass, alone));
-  }
-
  private:
   /// What one thread of a group takes.
   struct Split {

@@ -264,7 +264,13 @@ class Stack {
     const BatchLayout& layout = ws.layout;
     const Member::Range range = member.share(layout.sequences());
     for (std::int64_t n = range.begin; n < range.end; ++n) {
-      for (std::int64_t t = layout.length(n) - 1; t >= 0; --t) {
+      T* const shared = variational > 0 ? ws.sequence_mask[l][n] : nullptr;
+      for (std::int64_t group = 0; group < groups && shared != nullptr; ++group) {
+        T* const at = shared + group * distance;
+        random_factors(sequence_stream, variational, T{0}, keep_sequence, n, groups, group, count, at);
+        std::fill(at + count, at + distance, T{0});
+      }
+      for (std::int64_t t = 0; t < layout.length(n); ++t) {
         const std::int64_t row = layout.row(t, n);
         T* const factors = mask[row];
         for (std::int64_t group = 0; group < groups; ++group) {
@@ -276,20 +282,9 @@ class Stack {
           }
           std::fill(at + count, at + distance, T{0});
         }
-      }
-      if (variational > 0) {
-        T* const shared = ws.sequence_mask[l][n];
-        for (std::int64_t group = 0; group < groups; ++group) {
-          random_factors(sequence_stream, variational, T{0}, keep_sequence, n, groups, group, count,
-                         shared + group * distance);
-          std::fill(shared + group * distance + count, shared + (group + 1) * distance, T{0});
-        }
-      }
-      for (std::int64_t t = 0; t < layout.length(n); ++t) {
-        const std::int64_t row = layout.row(t, n);
         for (std::int64_t k = 0; k < mask.stride; ++k) {
-          if (variational > 0) mask[row][k] *= ws.sequence_mask[l][n][k];
-          ws.masked[l][row][k] = from[row][k] * mask[row][k];
+          if (shared != nullptr) factors[k] *= shared[k];
+          ws.masked[l][row][k] = from[row][k] * factors[k];
         }
       }
     }
