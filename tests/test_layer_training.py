@@ -1,4 +1,4 @@
-"""Estimators whose network is put together in Python: trainer, head, fitting, files; with toy_network.py and toy_estimator.py."""
+"""Estimators whose network is put together in Python, with toy_estimator.py: trainer, head, fitting, files."""
 
 from __future__ import annotations
 

@@ -47,7 +47,8 @@ def softmax(scores: Array) -> Array:
     """Probabilities along the last axis, in the scores' dtype; no overflow for any finite scores."""
     wide = scores.astype(np.float64)
     terms = np.exp(wide - wide.max(axis=-1, keepdims=True))
-    return (terms / terms.sum(axis=-1, keepdims=True)).astype(scores.dtype)
+    probabilities: Array = terms / terms.sum(axis=-1, keepdims=True)
+    return probabilities.astype(scores.dtype)
 
 
 def cross_entropy(
