@@ -40,7 +40,7 @@ def memory(q, k, v, a_i, a_f, C_, n_, m_, exponential):
     C = f[..., None, None] * C_ + i[..., None, None] * v[..., :, None] * k[..., None, :]
     n = f[..., None] * n_ + i[..., None] * k
     s = np.einsum("nhd,nhd->nh", n, q)
-    low = np.exp(-m)
+    low = np.exp(np.minimum(-m, 709.0))
     active = np.abs(s) > low
     size = np.where(active, np.abs(s), low)
     h = np.einsum("nhvk,nhk->nhv", C, q) / size[..., None]
@@ -64,6 +64,8 @@ def memory_backward(dh, dC, dn, dm, saved):
     dm = dm - di * i - df * f
     da_i = di * i + np.where(from_input, dm, 0.0)
     d_log_f = df * f + np.where(from_input, 0.0, dm)
+    # What is 0 on paper, as the scale of an empty memory, is not to be left at what rounding makes of it.
+    d_log_f = np.where(np.abs(d_log_f) < 1e-13 * (np.abs(dm) + np.abs(di * i) + np.abs(df * f)), 0.0, d_log_f)
     da_f = d_log_f if exponential else d_log_f * sigmoid(-a_f)
     return dq, dk, dv, da_i, da_f, dC_, dn_, d_log_f
 

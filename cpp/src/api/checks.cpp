@@ -219,11 +219,17 @@ void check(const RecurrentConfig& config) {
   }
   check_threads(config.n_threads);
   const CellInfo& cell = check_cell(config);
-  if (!cell.stepwise && (config.variational_dropout > 0 || config.zoneout_hidden > 0 || config.zoneout_cell > 0 ||
-                         config.learn_initial_state)) {
-    fail("variational_dropout, zoneout_hidden, zoneout_cell, learn_initial_state: cell '" + config.cell +
-         "' takes many steps at once and has none of them; use dropout");
-  }
+  const auto refuse = [&](const char* name, bool given) {
+    if (given && !cell.stepwise) {
+      fail(std::string(name) + ": cell '" + config.cell + "' has no " + name +
+           ", for it takes many steps at once; use dropout");
+    }
+  };
+  refuse("variational_dropout", config.variational_dropout > 0);
+  refuse("recurrent_dropout", config.recurrent_dropout > 0);
+  refuse("zoneout_hidden", config.zoneout_hidden > 0);
+  refuse("zoneout_cell", config.zoneout_cell > 0);
+  refuse("learn_initial_state", config.learn_initial_state);
   if (config.recurrent_dropout > 0 && !cell.has_candidate) {
     fail("recurrent_dropout: cell '" + config.cell + "' has no candidate that it could drop; use variational_dropout");
   }
