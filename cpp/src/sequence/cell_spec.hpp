@@ -73,9 +73,10 @@ CellSpec describe_cell() {
   return spec;
 }
 
-/// Steps of a chunk where the user leaves the choice: on the CPU at hand (AVX2, heads of 32 to 128 units) forward and
-/// backward together were fastest at 32 to 64.
-inline constexpr std::int64_t kChunk = 64;
+/// Steps of a chunk where the user leaves the choice, for heads of d units. Fastest forward and backward with AVX2
+/// (bench/xlstm.py --only chunks; ms for T = 2048, 4 heads, chunks of 16, 32, 64, 128): d 16: 5.9 6.8 7.5 8.9;
+/// d 32: 17.3 17.3 18.4 20.7; d 64: 56.0 54.7 55.1 58.2; d 128: 200 194 192 194.
+constexpr std::int64_t chunk_for(std::int64_t d) noexcept { return d < 32 ? 16 : d > 128 ? 64 : d / 2; }
 
 inline CellSpec block_spec(const RecurrentConfig& config) {
   const auto number = [&](const char* name) { return option_of<std::int64_t>(config.cell, config.cell_options, name); };
@@ -84,13 +85,13 @@ inline CellSpec block_spec(const RecurrentConfig& config) {
   spec.recurrent = false;
   spec.pattern = xlstm ? option_of<std::string>(config.cell, config.cell_options, "blocks") : "M";
   spec.heads = number("heads");
-  spec.chunk = number("chunk_size") > 0 ? number("chunk_size") : kChunk;
   spec.exponential_forget =
       option_of<std::string>(config.cell, config.cell_options, "forget_activation") == "exponential";
   const bool has_s = spec.pattern.find('s') != std::string::npos;
   const bool has_m = spec.pattern.find_first_of("mM") != std::string::npos;
   const std::int64_t hidden = config.hidden_size;
   const std::int64_t inner = xlstm ? 2 * hidden : hidden;
+  spec.chunk = number("chunk_size") > 0 ? number("chunk_size") : chunk_for(inner / spec.heads);
   const auto state = [&](const char* name, std::int64_t width) {
     spec.state_names.emplace_back(name);
     spec.state_widths.push_back(width);
