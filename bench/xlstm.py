@@ -205,7 +205,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement and peer")
-    parser.add_argument("--only", nargs="+", choices=("peers", "chunks", "growth"), default=("peers", "chunks", "growth"))
+    parser.add_argument(
+        "--only", nargs="+", choices=("peers", "chunks", "growth"), default=("peers", "chunks", "growth")
+    )
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -387,8 +387,10 @@ def test_refused(cell: str) -> None:
         with pytest.raises(ValueError, match=f"{name}: cell '{cell}' has no .*; use "):
             lstmcore.Recurrent(cell, input_size=2, hidden_size=4, **{name: value})
     if not Cell(cell).stepwise:
-        with pytest.raises(ValueError, match="learn_initial_state: cell .* has no .*; use "):
+        with pytest.raises(ValueError, match=r"learn_initial_state: cell .* has no .*; use "):
             lstmcore.Recurrent(cell, input_size=2, hidden_size=4, learn_initial_state=True)
     learns = Cell(cell).stepwise
-    layer = lstmcore.Recurrent(cell, input_size=2, hidden_size=4, learn_initial_state=learns, **fitting(Cell(cell), ALL))
+    layer = lstmcore.Recurrent(
+        cell, input_size=2, hidden_size=4, learn_initial_state=learns, **fitting(Cell(cell), ALL)
+    )
     assert {name: getattr(layer, name) for name in fitting(Cell(cell), ALL)} == fitting(Cell(cell), ALL)

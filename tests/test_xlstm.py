@@ -136,7 +136,7 @@ def test_outputs_and_states_equal_reference(s: Setting, dtype: str) -> None:
 
 @pytest.mark.parametrize("s", SMALL, ids=lambda s: s.label)
 def test_gradients_are_those_of_forward(s: Setting) -> None:
-    """Every parameter, input and initial state, against central differences, with a loss on outputs and final states."""
+    """Every parameter, input and initial state, against central differences."""
     d = make(s)
     _, _, tape = d.layer.forward(d.x, state=d.state, lengths=d.lengths, training=True)
     got = d.layer.backward(tape, d.dy, dstate=d.dstate)
@@ -273,7 +273,7 @@ def test_step_chunkwise_and_parallel_forms_are_one_function(dtype: str, T: int, 
 
 @pytest.mark.parametrize("forget", ["sigmoid", "exponential"])
 def test_float32_is_close_to_float64_with_extreme_gates(forget: str) -> None:
-    layer, x, dy = extreme(4096, "float32", forget, 0)
+    layer, x, _ = extreme(4096, "float32", forget, 0)
     exact, _, _ = extreme(4096, "float64", forget, 1)
     for name, value in layer.parameters.items():
         exact.parameters[name][...] = value
@@ -281,15 +281,17 @@ def test_float32_is_close_to_float64_with_extreme_gates(forget: str) -> None:
     assert_close(y, exact.forward(x.astype(np.float64))[0], 1e-4, "y")
 
 
-@pytest.mark.parametrize("window", [1, 5, 64, 100])
-def test_truncated_gradients_stay_in_their_window(window: int) -> None:
+@pytest.mark.parametrize(
+    ("cell", "options"), [("mlstm", {"heads": 2, "chunk_size": 32}), ("xlstm", {"blocks": "ms", "heads": 2})]
+)
+@pytest.mark.parametrize("window", [1, 2, 5, 64, 100])
+def test_truncated_gradients_stay_in_their_window(window: int, cell: str, options: dict) -> None:
     """Truncated BPTT equals passes over the windows with states handed on and gradients not."""
     T, I, K = 130, 3, 2
     rng = np.random.default_rng(1)
     config = {
         "recurrent": {
-            "cell": "mlstm", "input_size": I, "hidden_size": 6, "dtype": "float64", "seed": 4,
-            "cell_options": {"heads": 2, "chunk_size": 32},
+            "cell": cell, "input_size": I, "hidden_size": 6, "dtype": "float64", "seed": 4, "cell_options": options,
         },
         "activation": "identity", "outputs": K, "pooling": "mean",
     }  # fmt: skip
@@ -300,7 +302,7 @@ def test_truncated_gradients_stay_in_their_window(window: int) -> None:
     trainer = lstmcore._core.Trainer(model, {"loss": "squared", "bptt_steps": window})
     _, gradient = trainer.gradient(sequences, target)
     named = {name: np.asarray(value) for name, value in model.parameters.items()}
-    layer = lstmcore.Recurrent("mlstm", input_size=I, hidden_size=6, dtype="float64", heads=2, chunk_size=32)
+    layer = lstmcore.Recurrent(cell, input_size=I, hidden_size=6, dtype="float64", **options)
     for name, value in layer.parameters.items():
         value[...] = named[name]
     y, _ = layer.forward(x[0][None])
@@ -342,3 +344,44 @@ def test_a_repeated_pass_gives_the_same_bits() -> None:
     d = make(LARGE[1], "float32")
     first = d.layer.forward(d.x, lengths=d.lengths)[0]
     assert_bitwise(d.layer.forward(d.x, lengths=d.lengths)[0], first, "y")
+
+
+@pytest.mark.parametrize(
+    ("cell", "options"), [("mlstm", {"heads": 2}), ("xlstm", {"blocks": "msm", "heads": 2}), ("xlstm", {"blocks": "s"})]
+)
+def test_estimators_train_stream_and_save(tmp_path, cell: str, options: dict) -> None:
+    pytest.importorskip("sklearn")
+    rng = np.random.default_rng(0)
+    X = [rng.normal(size=(length, 3)) for length in rng.integers(5, 30, size=80)]
+    y = np.array([int(x[:, 0].mean() > 0) for x in X])
+    classifier = lstmcore.SequenceClassifier(
+        cell, cell_options=options, hidden_size=16, max_iter=60, learning_rate_init=1e-2, dropout=0.1, random_state=0,
+        num_layers=2, bptt_steps=None, checkpoint_steps=8 if cell == "mlstm" else None,
+    ).fit(X, y)  # fmt: skip
+    assert classifier.score(X, y) > 0.95
+    outputs = classifier.predict_proba(X[:5])
+    for x, expected in zip(X[:5], outputs, strict=True):
+        state = None
+        for row in x:
+            out, state = classifier.step(row, state)
+        np.testing.assert_allclose(out, expected, rtol=2e-4, atol=1e-5)
+    classifier.save(tmp_path / "model.safetensors")
+    loaded = lstmcore.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(loaded.predict_proba(X[:5]), outputs)
+
+
+@pytest.mark.parametrize(("cell", "options"), [("mlstm", {"heads": 2, "chunk_size": 7}), ("xlstm", {"blocks": "ms"})])
+@pytest.mark.parametrize("checkpoints", [5, 16])
+def test_checkpoints_along_time_change_nothing(cell: str, options: dict, checkpoints: int) -> None:
+    rng = np.random.default_rng(2)
+    x = lstmcore._core.Sequences([rng.standard_normal((length, 3)) for length in (40, 12, 33)], dtype="float64")
+    y = rng.standard_normal((3, 2))
+    gradients = []
+    for steps in (0, checkpoints):
+        recurrent = {"cell": cell, "input_size": 3, "hidden_size": 8, "dtype": "float64", "cell_options": options}
+        model = lstmcore._core.Model(
+            {"recurrent": recurrent, "activation": "identity", "outputs": 2, "pooling": "mean"}
+        )
+        trainer = lstmcore._core.Trainer(model, {"loss": "squared", "checkpoint_steps": steps})
+        gradients.append(trainer.gradient(x, y)[1])
+    assert_all_close(gradients[1], gradients[0], 1e-10, "gradient")

@@ -48,7 +48,7 @@ def memory(q, k, v, a_i, a_f, C_, n_, m_, exponential):
 
 
 def memory_backward(dh, dC, dn, dm, saved):
-    q, k, v, a_f, C_, n_, C, n, m, i, f, s, low, active, size, h, from_input, exponential = saved
+    q, k, v, a_f, C_, n_, C, n, _, i, f, s, low, active, size, h, from_input, exponential = saved
     dr = dh / size[..., None]
     d_size = -np.einsum("nhd,nhd->nh", dh, h) / size
     ds = np.where(active, np.sign(s) * d_size, 0.0)
