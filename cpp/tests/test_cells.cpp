@@ -254,7 +254,8 @@ void options_are_checked() {
   refused("gru", {{"layer_norm", true}, {"reset_after", false}}, "works with reset_after=true");
   refused("slstm", {{"heads", Option(std::int64_t{4})}}, "expected a divisor of hidden_size=6, got 4");
   refused("lstm1997", {{"block_size", Option(std::int64_t{5})}}, "expected a divisor of hidden_size=6, got 5");
-  refused("xlstm", {{"blocks", "mx"s}}, "blocks of cell 'xlstm': expected a text of 1 to 64 of the letters ms, got 'mx'");
+  refused("xlstm", {{"blocks", "mx"s}},
+          "blocks of cell 'xlstm': expected a text of 1 to 64 of the letters ms, got 'mx'");
   refused("mlstm", {{"heads", Option(std::int64_t{4})}}, "expected a divisor of hidden_size=6, got 4");
   refused("gru", {{"heads", Option(std::int64_t{2})}}, "has no option 'heads'");
 }
