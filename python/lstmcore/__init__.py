@@ -5,6 +5,7 @@
 - `SequenceClassifier`, `SequenceRegressor`: estimators for whole sequences (scikit-learn).
 - `load(path)`: the estimator in a model file; `load_model(path)`: its network alone, for NumPy.
 - `Recurrent`: the layer itself, with forward, backward and streaming step.
+- `TreeRecurrent`: the tree-LSTM, forward and backward.
 - `gradient_flow`, `gate_statistics`: what happens inside a network over time.
 - `converters`, `datasets`, `diagnostics`, `plotting`: submodules.
 """
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .persistence import load
     from .recurrent import Recurrent
     from .regressor import SequenceRegressor
+    from .tree import TreeRecurrent
 
 __all__ = [
     "EpochInfo",
@@ -34,6 +36,7 @@ __all__ = [
     "Recurrent",
     "SequenceClassifier",
     "SequenceRegressor",
+    "TreeRecurrent",
     "__version__",
     "build_info",
     "cells",
@@ -56,6 +59,7 @@ _LAZY = {
     "Recurrent": "recurrent",
     "SequenceClassifier": "classifier",
     "SequenceRegressor": "regressor",
+    "TreeRecurrent": "tree",
     "converters": None,
     "datasets": None,
     "diagnostics": None,

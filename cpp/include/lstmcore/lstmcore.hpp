@@ -5,3 +5,4 @@
 #include <lstmcore/model.hpp>
 #include <lstmcore/recurrent.hpp>
 #include <lstmcore/trainer.hpp>
+#include <lstmcore/tree.hpp>

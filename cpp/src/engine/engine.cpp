@@ -29,6 +29,9 @@ class EngineOfThisIsa final : public engine::Engine {
     return config.recurrent.dtype == Dtype::float32 ? lstmcore::make_model<float>(config)
                                                     : lstmcore::make_model<double>(config);
   }
+  std::unique_ptr<engine::TreeEngine> make_tree(const TreeConfig& config) const override {
+    return config.dtype == Dtype::float32 ? lstmcore::make_tree<float>(config) : lstmcore::make_tree<double>(config);
+  }
 };
 
 }  // namespace

@@ -10,5 +10,7 @@ template <class T>
 std::unique_ptr<engine::RecurrentEngine> make_recurrent(const RecurrentConfig& config);
 template <class T>
 std::unique_ptr<engine::ModelEngine> make_model(const ModelConfig& config);
+template <class T>
+std::unique_ptr<engine::TreeEngine> make_tree(const TreeConfig& config);
 
 LSTMCORE_END_NAMESPACE

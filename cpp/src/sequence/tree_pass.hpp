@@ -1,0 +1,358 @@
+// A forest forward, and backward through its structure: level by level, each level one product with U.
+//
+// Threads share the rows of a level and meet after it. Levels too small for that are taken by one thread, many in a row
+// without meeting: a chain of 100,000 nodes has as many levels.
+#pragma once
+
+#include "kernels/pointwise.hpp"
+#include "sequence/tree_layout.hpp"
+#include "sequence/tree_weights.hpp"
+
+LSTMCORE_BEGIN_NAMESPACE
+
+/// Everything that a pass reads and writes. Rows are those of the layout; Hp: H in whole packs.
+template <class T>
+struct TreePass {
+  const TreeShape* shape = nullptr;
+  const TreeLayout* layout = nullptr;
+  TreePanels<T> panels, back;
+  const T* nodes_b = nullptr;
+  const T* forget_b = nullptr;
+
+  Rows<T> x;         ///< [M, I]
+  Rows<T> gates;     ///< [M, 3·Hp] i, u, o: pre-activations, activations; after backward gradients of the former
+  Rows<T> forget_x;  ///< [internal, Hp] W_f x + b_f; after backward gradients
+  Rows<T> forget;    ///< [slots, Hp] f of every edge; after backward gradients of their pre-activations
+  Rows<T> h, c;      ///< [M, Hp]
+  Rows<T> sum;       ///< [internal, Hp] h̃; child-sum only
+  Rows<T> dh, dc;    ///< [M, Hp]
+  Rows<T> d_sum;     ///< [internal, Hp]; child-sum only
+
+  /// Of each member, behind one another.
+  T* scratch = nullptr;
+  std::int64_t scratch_size = 0;
+
+  std::int64_t width() const noexcept { return padded<T>(shape->hidden); }
+};
+
+/// Levels [first, last): one that is shared by all threads, or several that one thread takes.
+struct TreeRun {
+  std::int64_t first;
+  std::int64_t last;
+  bool shared;
+};
+
+template <class T>
+class TreeLevels {
+ public:
+  using Pass = TreePass<T>;
+  static constexpr int W = kLanes<T>;
+
+  /// Elements of scratch that one member needs: rows of children's h side by side, or of dx.
+  static std::int64_t scratch(const TreeShape& shape) noexcept {
+    return kRowBlock * padded<T>(std::max(shape.fed(), shape.input)) + W;
+  }
+
+  static void plan(const TreeShape& shape, const TreeLayout& layout, int threads, std::vector<TreeRun>& runs) {
+    // Meeting costs about 1 µs, and half of it is lost again to shares that are not equal.
+    constexpr std::int64_t kProductsPerThread = 200'000;
+    runs.clear();
+    for (std::int64_t l = 0; l < layout.levels(); ++l) {
+      const std::int64_t rows = layout.level(l).rows();
+      const bool shared =
+          threads > 1 && rows >= 4 * threads && rows * shape.node_products() >= kProductsPerThread * threads;
+      if (!shared && !runs.empty() && !runs.back().shared) {
+        runs.back().last = l + 1;
+      } else {
+        runs.push_back({l, l + 1, shared});
+      }
+    }
+  }
+
+  /// W x + b of this member's rows; x is gathered from the user's order.
+  static void input(const Pass& pass, const T* x, Member member) noexcept {
+    const TreeLayout& layout = *pass.layout;
+    const std::int64_t columns = pass.shape->input;
+    const Member::Range range = member.share(layout.rows(), 12);
+    for (std::int64_t row = range.begin; row < range.end; row += kRowBlock) {
+      const std::int64_t m = std::min(kRowBlock, range.end - row);
+      for (std::int64_t r = row; r < row + m; ++r) std::copy_n(x + layout.node(r) * columns, columns, pass.x[r]);
+      with_bias(m, pass.x.from(row), pass.panels.nodes_W, pass.nodes_b, pass.gates.from(row));
+      const std::int64_t first = std::max(row, layout.leaves());
+      if (first >= row + m) continue;
+      with_bias(row + m - first, pass.x.from(first), pass.panels.forget_W, pass.forget_b,
+                pass.forget_x.from(layout.internal(first)));
+    }
+  }
+
+  /// h, c: the user's, or null.
+  static void forward(const Pass& pass, const std::vector<TreeRun>& runs, T* h, T* c, SpinBarrier& team,
+                      Member member) noexcept {
+    for (const TreeRun& run : runs) {
+      for (std::int64_t l = run.first; l < run.last; ++l) {
+        for_chunks(pass, l, run, member, [&](std::int64_t row, std::int64_t m) {
+          forward_rows(pass, l, row, m, member);
+          for (std::int64_t r = row; r < row + m; ++r) {
+            const std::int64_t to = pass.layout->node(r) * pass.shape->hidden;
+            if (h != nullptr) std::copy_n(pass.h[r], pass.shape->hidden, h + to);
+            if (c != nullptr) std::copy_n(pass.c[r], pass.shape->hidden, c + to);
+          }
+        });
+      }
+      team.wait(member.size);
+    }
+  }
+
+  /// dh, dc: the user's, or null for zeros.
+  static void gather_gradients(const Pass& pass, const T* dh, const T* dc, Member member) noexcept {
+    const std::int64_t hidden = pass.shape->hidden;
+    const Member::Range range = member.share(pass.layout->rows());
+    const auto gather = [&](const T* from, Rows<T> to, std::int64_t row) {
+      const std::int64_t copied = from == nullptr ? 0 : hidden;
+      if (from != nullptr) std::copy_n(from + pass.layout->node(row) * hidden, hidden, to[row]);
+      std::fill_n(to[row] + copied, pass.width() - copied, T{0});
+    };
+    for (std::int64_t row = range.begin; row < range.end; ++row) {
+      gather(dh, pass.dh, row);
+      gather(dc, pass.dc, row);
+    }
+  }
+
+  static void backward(const Pass& pass, const std::vector<TreeRun>& runs, SpinBarrier& team, Member member) noexcept {
+    for (auto run = runs.rbegin(); run != runs.rend(); ++run) {
+      for (std::int64_t l = run->last - 1; l >= run->first; --l) {
+        for_chunks(pass, l, *run, member,
+                   [&](std::int64_t row, std::int64_t m) { backward_rows(pass, l, row, m, member); });
+      }
+      team.wait(member.size);
+    }
+  }
+
+  /// dx: the user's. This member's rows.
+  static void input_gradient(const Pass& pass, T* dx, Member member) noexcept {
+    const TreeLayout& layout = *pass.layout;
+    const std::int64_t columns = pass.shape->input;
+    const Rows<T> d{scratch_of(pass, member), padded<T>(columns)};
+    const Member::Range range = member.share(layout.rows(), 12);
+    for (std::int64_t row = range.begin; row < range.end; row += kRowBlock) {
+      const std::int64_t m = std::min(kRowBlock, range.end - row);
+      product(Start::zero, m, pass.gates.from(row), pass.back.nodes_W, d);
+      const std::int64_t first = std::max(row, layout.leaves());
+      if (first < row + m) {
+        product(Start::sum, row + m - first, pass.forget_x.from(layout.internal(first)), pass.back.forget_W,
+                d.from(first - row));
+      }
+      for (std::int64_t r = row; r < row + m; ++r) std::copy_n(d[r - row], columns, dx + layout.node(r) * columns);
+    }
+  }
+
+ private:
+  static T* scratch_of(const Pass& pass, Member member) noexcept {
+    return pass.scratch + member.id * pass.scratch_size;
+  }
+
+  template <class Body>
+  static void for_chunks(const Pass& pass, std::int64_t l, const TreeRun& run, Member member, Body&& body) noexcept {
+    const TreeLevel& level = pass.layout->level(l);
+    Member::Range range{0, level.rows()};
+    if (run.shared) {
+      range = member.share(level.rows(), 4);
+    } else if (member.id != 0) {
+      return;
+    }
+    for (std::int64_t row = level.begin + range.begin; row < level.begin + range.end; row += kRowBlock) {
+      body(row, std::min(kRowBlock, level.begin + range.end - row));
+    }
+  }
+
+  static void product(Start start, std::int64_t rows, Rows<T> a, const Panels<T>& b, Rows<T> to) noexcept {
+    rows_times_panels<T>(start, rows, a.data, a.stride, b, 0, b.count(), to.data, to.stride);
+  }
+  static void with_bias(std::int64_t rows, Rows<T> a, const Panels<T>& b, const T* bias, Rows<T> to) noexcept {
+    for (std::int64_t p = 0; p < b.count(); ++p) {
+      panel_product<T>(b.packs(p), Start::bias, rows, b.depth, a.data, a.stride, b.panel(p), to.data + b.column(p),
+                       to.stride, bias + b.column(p));
+    }
+  }
+
+  /// Forget gates of all positions of internal nodes, a node a row (N-ary).
+  static Rows<T> forget_rows(const Pass& pass, std::int64_t row) noexcept {
+    const std::int64_t arity = pass.shape->arity;
+    return {pass.forget[pass.layout->internal(row) * arity], arity * pass.width()};
+  }
+
+  static void forward_rows(const Pass& pass, std::int64_t l, std::int64_t row, std::int64_t m, Member member) noexcept {
+    const TreeLevel& level = pass.layout->level(l);
+    if (l > 0) {
+      if (pass.shape->nary()) {
+        const Rows<T> fed{scratch_of(pass, member), pass.shape->fed()};
+        for (std::int64_t r = row; r < row + m; ++r) join_children(pass, r, fed[r - row]);
+        product(Start::sum, m, fed, pass.panels.nodes_U, pass.gates.from(row));
+        product(Start::zero, m, fed, pass.panels.forget_U, forget_rows(pass, row));
+      } else {
+        const Rows<T> sum = pass.sum.from(pass.layout->internal(row));
+        for (std::int64_t r = row; r < row + m; ++r) add_children(pass, r, sum[r - row]);
+        product(Start::sum, m, sum, pass.panels.nodes_U, pass.gates.from(row));
+      }
+    }
+    for (std::int64_t r = row; r < row + m; ++r) {
+      if (l > 0) edges_forward(pass, r);
+      node_forward(pass, r, l > 0);
+    }
+    const std::int64_t edges = std::min(row + m, level.roots) - row;
+    if (!pass.shape->nary() && edges > 0) {
+      product(Start::zero, edges, pass.h.from(row), pass.panels.forget_U,
+              pass.forget.from(level.first_edge + row - level.begin));
+    }
+  }
+
+  static void add_children(const Pass& pass, std::int64_t row, T* sum) noexcept {
+    const TreeChild* child = pass.layout->children_begin(row);
+    const TreeChild* const last = pass.layout->children_end(row);
+    const std::int64_t width = pass.width();
+    std::copy_n(pass.h[child->row], width, sum);
+    for (++child; child != last; ++child) {
+      const T* h = pass.h[child->row];
+      for (std::int64_t j = 0; j < width; j += W) store(sum + j, load(sum + j) + load(h + j));
+    }
+  }
+
+  static void join_children(const Pass& pass, std::int64_t row, T* fed) noexcept {
+    const std::int64_t hidden = pass.shape->hidden;
+    const std::int64_t first = pass.layout->internal(row) * pass.shape->arity;
+    const TreeChild* child = pass.layout->children_begin(row);
+    const TreeChild* const last = pass.layout->children_end(row);
+    for (std::int64_t k = 0; k < pass.shape->arity; ++k) {
+      if (child != last && child->slot == first + k) {
+        std::copy_n(pass.h[(child++)->row], hidden, fed + k * hidden);
+      } else {
+        std::fill_n(fed + k * hidden, hidden, T{0});
+      }
+    }
+  }
+
+  /// c of the row := Σ f_k ⊙ c_k.
+  static void edges_forward(const Pass& pass, std::int64_t row) noexcept {
+    const std::int64_t width = pass.width();
+    const T* forget_x = pass.forget_x[pass.layout->internal(row)];
+    T* c = pass.c[row];
+    const TreeChild* const first = pass.layout->children_begin(row);
+    const TreeChild* const last = pass.layout->children_end(row);
+    for (const TreeChild* child = first; child != last; ++child) {
+      T* forget = pass.forget[child->slot];
+      const T* c_child = pass.c[child->row];
+      for (std::int64_t j = 0; j < width; j += W) {
+        Pack<T> f = load(forget + j) + load(forget_x + j);
+        const Pack<T> kept = TreeLstm::edge_forward(f, load(c_child + j));
+        store(forget + j, f);
+        store(c + j, child == first ? kept : load(c + j) + kept);
+      }
+    }
+  }
+
+  static void node_forward(const Pass& pass, std::int64_t row, bool has_children) noexcept {
+    const std::int64_t width = pass.width();
+    T* gates = pass.gates[row];
+    for (std::int64_t j = 0; j < width; j += W) {
+      TreeLstm::Node<Pack<T>> s;
+      s.i = load(gates + j);
+      s.u = load(gates + width + j);
+      s.o = load(gates + 2 * width + j);
+      s.c = has_children ? load(pass.c[row] + j) : Pack<T>{};
+      TreeLstm::forward(s);
+      store(gates + j, s.i);
+      store(gates + width + j, s.u);
+      store(gates + 2 * width + j, s.o);
+      store(pass.c[row] + j, s.c);
+      store(pass.h[row] + j, s.h);
+    }
+  }
+
+  static void backward_rows(const Pass& pass, std::int64_t l, std::int64_t row, std::int64_t m,
+                            Member member) noexcept {
+    const TreeLayout& layout = *pass.layout;
+    const TreeLevel& level = layout.level(l);
+    const std::int64_t edges = std::min(row + m, level.roots) - row;
+    if (!pass.shape->nary() && edges > 0) {
+      for (std::int64_t r = row; r < row + edges; ++r) {
+        const T* from = pass.d_sum[layout.internal(layout.parent(r))];
+        T* to = pass.dh[r];
+        for (std::int64_t j = 0; j < pass.width(); j += W) store(to + j, load(to + j) + load(from + j));
+      }
+      product(Start::sum, edges, pass.forget.from(level.first_edge + row - level.begin), pass.back.forget_U,
+              pass.dh.from(row));
+    }
+    for (std::int64_t r = row; r < row + m; ++r) {
+      node_backward(pass, r);
+      if (l > 0) edges_backward(pass, r);
+    }
+    if (l == 0) return;
+    if (!pass.shape->nary()) {
+      product(Start::zero, m, pass.gates.from(row), pass.back.nodes_U, pass.d_sum.from(layout.internal(row)));
+      return;
+    }
+    const Rows<T> d_fed{scratch_of(pass, member), padded<T>(pass.shape->fed())};
+    product(Start::zero, m, pass.gates.from(row), pass.back.nodes_U, d_fed);
+    product(Start::sum, m, forget_rows(pass, row), pass.back.forget_U, d_fed);
+    for (std::int64_t r = row; r < row + m; ++r) {
+      const std::int64_t first = layout.internal(r) * pass.shape->arity;
+      for (const TreeChild* child = layout.children_begin(r); child != layout.children_end(r); ++child) {
+        const T* from = d_fed[r - row] + (child->slot - first) * pass.shape->hidden;
+        T* to = pass.dh[child->row];  // nobody else's: a node has one parent
+        for (std::int64_t j = 0; j < pass.shape->hidden; ++j) to[j] += from[j];
+      }
+    }
+  }
+
+  static void node_backward(const Pass& pass, std::int64_t row) noexcept {
+    const std::int64_t width = pass.width();
+    T* gates = pass.gates[row];
+    for (std::int64_t j = 0; j < width; j += W) {
+      TreeLstm::Node<Pack<T>> s;
+      s.i = load(gates + j);
+      s.u = load(gates + width + j);
+      s.o = load(gates + 2 * width + j);
+      s.c = load(pass.c[row] + j);
+      TreeLstm::NodeGradient<Pack<T>> d;
+      d.dh = load(pass.dh[row] + j);
+      d.dc = load(pass.dc[row] + j);
+      TreeLstm::backward(s, d);
+      store(gates + j, d.d_i);
+      store(gates + width + j, d.d_u);
+      store(gates + 2 * width + j, d.d_o);
+      store(pass.dc[row] + j, d.dc);
+    }
+  }
+
+  static void edges_backward(const Pass& pass, std::int64_t row) noexcept {
+    const std::int64_t width = pass.width();
+    const std::int64_t internal = pass.layout->internal(row);
+    const TreeChild* const first = pass.layout->children_begin(row);
+    const TreeChild* const last = pass.layout->children_end(row);
+    if (pass.shape->nary()) {  // forget gates of missing children: no gradient
+      const TreeChild* child = first;
+      for (std::int64_t slot = internal * pass.shape->arity; slot < (internal + 1) * pass.shape->arity; ++slot) {
+        if (child != last && child->slot == slot) {
+          ++child;
+        } else {
+          std::fill_n(pass.forget[slot], width, T{0});
+        }
+      }
+    }
+    const T* dc = pass.dc[row];
+    T* d_forget_x = pass.forget_x[internal];
+    for (const TreeChild* child = first; child != last; ++child) {
+      T* forget = pass.forget[child->slot];
+      const T* c_child = pass.c[child->row];
+      T* dc_child = pass.dc[child->row];  // nobody else's: a node has one parent
+      for (std::int64_t j = 0; j < width; j += W) {
+        Pack<T> f = load(forget + j);
+        store(dc_child + j, load(dc_child + j) + TreeLstm::edge_backward(f, load(c_child + j), load(dc + j)));
+        store(forget + j, f);
+        store(d_forget_x + j, child == first ? f : load(d_forget_x + j) + f);
+      }
+    }
+  }
+};
+
+LSTMCORE_END_NAMESPACE
