@@ -76,6 +76,10 @@ class TreeLayer final : public engine::TreeEngine {
     const std::int64_t internals = ws.layout.internals();
     const std::int64_t width = pass.width();
     const int threads = threads_for(ws.layout);
+    pass.user = {};
+    pass.user.dh = static_cast<const T*>(dh);
+    pass.user.dc = static_cast<const T*>(dc);
+    pass.user.dx = static_cast<T*>(dx);
     pass.back = TreePacking<T>::allocate_backward(shape_, dx != nullptr, ws.arena);
     pass.dh = take(ws.arena, rows, width);
     pass.dc = take(ws.arena, rows, width);
@@ -91,10 +95,9 @@ class TreeLayer final : public engine::TreeEngine {
     SpinBarrier team;
     parallel(threads, [&](Member member) {
       TreePacking<T>::pack_backward(shape_, ws.expanded, pass.back, member);
-      TreeLevels<T>::gather_gradients(pass, static_cast<const T*>(dh), static_cast<const T*>(dc), member);
       team.wait(member.size);
       TreeLevels<T>::backward(pass, ws.runs, team, member);
-      if (dx != nullptr) TreeLevels<T>::input_gradient(pass, static_cast<T*>(dx), member);
+      TreeLevels<T>::input_gradient(pass, member);
       TreeGradients<T>::weights(pass, ws.operands, gradients, pass.scratch + member.id * pass.scratch_size, member);
       team.wait(member.size);
       TreeExpansion<T>::gather(shape_, gradients, static_cast<T*>(gradient), member);
@@ -140,6 +143,9 @@ class TreeLayer final : public engine::TreeEngine {
     TreePass<T>& pass = ws.pass;
     pass = {};
     pass.shape = &shape_;
+    pass.user.x = static_cast<const T*>(forest.x);
+    pass.user.h = h;
+    pass.user.c = c;
     pass.layout = &ws.layout;
     pass.panels = ws.panels;
     pass.nodes_b = ws.expanded.nodes_b;
@@ -164,9 +170,9 @@ class TreeLayer final : public engine::TreeEngine {
         TreePacking<T>::pack_forward(ws.expanded, ws.panels, member);
         team.wait(member.size);
       }
-      TreeLevels<T>::input(pass, static_cast<const T*>(forest.x), member);
+      TreeLevels<T>::input(pass, member);
       team.wait(member.size);
-      TreeLevels<T>::forward(pass, ws.runs, h, c, team, member);
+      TreeLevels<T>::forward(pass, ws.runs, team, member);
     });
     if (pack) ws.packed_from = parameters_;
   }

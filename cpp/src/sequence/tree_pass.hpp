@@ -10,11 +10,24 @@
 
 LSTMCORE_BEGIN_NAMESPACE
 
+/// The caller's arrays, in the order of nodes and without padding; those of the other direction, and absent ones, are
+/// null.
+template <class T>
+struct TreeArrays {
+  const T* x = nullptr;
+  T* h = nullptr;
+  T* c = nullptr;
+  const T* dh = nullptr;
+  const T* dc = nullptr;
+  T* dx = nullptr;
+};
+
 /// Everything that a pass reads and writes. Rows are those of the layout; Hp: H in whole packs.
 template <class T>
 struct TreePass {
   const TreeShape* shape = nullptr;
   const TreeLayout* layout = nullptr;
+  TreeArrays<T> user;
   TreePanels<T> panels, back;
   const T* nodes_b = nullptr;
   const T* forget_b = nullptr;
@@ -25,7 +38,7 @@ struct TreePass {
   Rows<T> forget;    ///< [slots, Hp] f of every edge; after backward gradients of their pre-activations
   Rows<T> h, c;      ///< [M, Hp]
   Rows<T> sum;       ///< [internal, Hp] h̃; child-sum only
-  Rows<T> dh, dc;    ///< [M, Hp]
+  Rows<T> dh, dc;    ///< [M, Hp] what parents add to the caller's gradients; dc in the end all of it
   Rows<T> d_sum;     ///< [internal, Hp]; child-sum only
 
   /// Of each member, behind one another.
@@ -69,33 +82,26 @@ class TreeLevels {
     }
   }
 
-  /// W x + b of this member's rows; x is gathered from the user's order.
-  static void input(const Pass& pass, const T* x, Member member) noexcept {
-    const TreeLayout& layout = *pass.layout;
-    const std::int64_t columns = pass.shape->input;
-    const Member::Range range = member.share(layout.rows(), 12);
-    for (std::int64_t row = range.begin; row < range.end; row += kRowBlock) {
-      const std::int64_t m = std::min(kRowBlock, range.end - row);
-      for (std::int64_t r = row; r < row + m; ++r) std::copy_n(x + layout.node(r) * columns, columns, pass.x[r]);
-      with_bias(m, pass.x.from(row), pass.panels.nodes_W, pass.nodes_b, pass.gates.from(row));
-      const std::int64_t first = std::max(row, layout.leaves());
-      if (first >= row + m) continue;
-      with_bias(row + m - first, pass.x.from(first), pass.panels.forget_W, pass.forget_b,
-                pass.forget_x.from(layout.internal(first)));
+  /// W x + b of this member's rows of the levels that are too small to do it one by one: one product for all of them.
+  static void input(const Pass& pass, Member member) noexcept {
+    const std::int64_t begin = first_bulk_row(*pass.layout);
+    const Member::Range range = member.share(pass.layout->rows() - begin, 12);
+    for (std::int64_t row = begin + range.begin; row < begin + range.end; row += kRowBlock) {
+      input_rows(pass, row, std::min(kRowBlock, begin + range.end - row));
     }
   }
 
-  /// h, c: the user's, or null.
-  static void forward(const Pass& pass, const std::vector<TreeRun>& runs, T* h, T* c, SpinBarrier& team,
-                      Member member) noexcept {
+  static void forward(const Pass& pass, const std::vector<TreeRun>& runs, SpinBarrier& team, Member member) noexcept {
+    const std::int64_t hidden = pass.shape->hidden;
     for (const TreeRun& run : runs) {
       for (std::int64_t l = run.first; l < run.last; ++l) {
         for_chunks(pass, l, run, member, [&](std::int64_t row, std::int64_t m) {
+          if (!in_bulk(*pass.layout, l)) input_rows(pass, row, m);
           forward_rows(pass, l, row, m, member);
           for (std::int64_t r = row; r < row + m; ++r) {
-            const std::int64_t to = pass.layout->node(r) * pass.shape->hidden;
-            if (h != nullptr) std::copy_n(pass.h[r], pass.shape->hidden, h + to);
-            if (c != nullptr) std::copy_n(pass.c[r], pass.shape->hidden, c + to);
+            const std::int64_t to = pass.layout->node(r) * hidden;
+            std::copy_n(pass.h[r], hidden, pass.user.h + to);
+            if (pass.user.c != nullptr) std::copy_n(pass.c[r], hidden, pass.user.c + to);
           }
         });
       }
@@ -103,50 +109,66 @@ class TreeLevels {
     }
   }
 
-  /// dh, dc: the user's, or null for zeros.
-  static void gather_gradients(const Pass& pass, const T* dh, const T* dc, Member member) noexcept {
-    const std::int64_t hidden = pass.shape->hidden;
-    const Member::Range range = member.share(pass.layout->rows());
-    const auto gather = [&](const T* from, Rows<T> to, std::int64_t row) {
-      const std::int64_t copied = from == nullptr ? 0 : hidden;
-      if (from != nullptr) std::copy_n(from + pass.layout->node(row) * hidden, hidden, to[row]);
-      std::fill_n(to[row] + copied, pass.width() - copied, T{0});
-    };
-    for (std::int64_t row = range.begin; row < range.end; ++row) {
-      gather(dh, pass.dh, row);
-      gather(dc, pass.dc, row);
-    }
-  }
-
   static void backward(const Pass& pass, const std::vector<TreeRun>& runs, SpinBarrier& team, Member member) noexcept {
     for (auto run = runs.rbegin(); run != runs.rend(); ++run) {
       for (std::int64_t l = run->last - 1; l >= run->first; --l) {
-        for_chunks(pass, l, *run, member,
-                   [&](std::int64_t row, std::int64_t m) { backward_rows(pass, l, row, m, member); });
+        for_chunks(pass, l, *run, member, [&](std::int64_t row, std::int64_t m) {
+          backward_rows(pass, l, row, m, member);
+          if (!in_bulk(*pass.layout, l)) input_gradient_rows(pass, row, m, member);
+        });
       }
       team.wait(member.size);
     }
   }
 
-  /// dx: the user's. This member's rows.
-  static void input_gradient(const Pass& pass, T* dx, Member member) noexcept {
-    const TreeLayout& layout = *pass.layout;
-    const std::int64_t columns = pass.shape->input;
-    const Rows<T> d{scratch_of(pass, member), padded<T>(columns)};
-    const Member::Range range = member.share(layout.rows(), 12);
-    for (std::int64_t row = range.begin; row < range.end; row += kRowBlock) {
-      const std::int64_t m = std::min(kRowBlock, range.end - row);
-      product(Start::zero, m, pass.gates.from(row), pass.back.nodes_W, d);
-      const std::int64_t first = std::max(row, layout.leaves());
-      if (first < row + m) {
-        product(Start::sum, row + m - first, pass.forget_x.from(layout.internal(first)), pass.back.forget_W,
-                d.from(first - row));
-      }
-      for (std::int64_t r = row; r < row + m; ++r) std::copy_n(d[r - row], columns, dx + layout.node(r) * columns);
+  /// Gradient of x where input() made W x.
+  static void input_gradient(const Pass& pass, Member member) noexcept {
+    const std::int64_t begin = first_bulk_row(*pass.layout);
+    const Member::Range range = member.share(pass.layout->rows() - begin, 12);
+    for (std::int64_t row = begin + range.begin; row < begin + range.end; row += kRowBlock) {
+      input_gradient_rows(pass, row, std::min(kRowBlock, begin + range.end - row), member);
     }
   }
 
  private:
+  /// Whether the rows of a level go with those of other levels through W. Levels never grow towards the roots: a node
+  /// has a child one level below.
+  static bool in_bulk(const TreeLayout& layout, std::int64_t l) noexcept { return layout.level(l).rows() < kFewRows; }
+  static std::int64_t first_bulk_row(const TreeLayout& layout) noexcept {
+    std::int64_t l = layout.levels();
+    while (l > 0 && in_bulk(layout, l - 1)) --l;
+    return l == layout.levels() ? layout.rows() : layout.level(l).begin;
+  }
+  static constexpr std::int64_t kFewRows = 24;
+
+  static void input_rows(const Pass& pass, std::int64_t row, std::int64_t m) noexcept {
+    const TreeLayout& layout = *pass.layout;
+    const std::int64_t columns = pass.shape->input;
+    for (std::int64_t r = row; r < row + m; ++r)
+      std::copy_n(pass.user.x + layout.node(r) * columns, columns, pass.x[r]);
+    with_bias(m, pass.x.from(row), pass.panels.nodes_W, pass.nodes_b, pass.gates.from(row));
+    const std::int64_t first = std::max(row, layout.leaves());
+    if (first >= row + m) return;
+    with_bias(row + m - first, pass.x.from(first), pass.panels.forget_W, pass.forget_b,
+              pass.forget_x.from(layout.internal(first)));
+  }
+
+  static void input_gradient_rows(const Pass& pass, std::int64_t row, std::int64_t m, Member member) noexcept {
+    if (pass.user.dx == nullptr) return;
+    const TreeLayout& layout = *pass.layout;
+    const std::int64_t columns = pass.shape->input;
+    const Rows<T> d{scratch_of(pass, member), padded<T>(columns)};
+    product(Start::zero, m, pass.gates.from(row), pass.back.nodes_W, d);
+    const std::int64_t first = std::max(row, layout.leaves());
+    if (first < row + m) {
+      product(Start::sum, row + m - first, pass.forget_x.from(layout.internal(first)), pass.back.forget_W,
+              d.from(first - row));
+    }
+    for (std::int64_t r = row; r < row + m; ++r) {
+      std::copy_n(d[r - row], columns, pass.user.dx + layout.node(r) * columns);
+    }
+  }
+
   static T* scratch_of(const Pass& pass, Member member) noexcept {
     return pass.scratch + member.id * pass.scratch_size;
   }
@@ -239,32 +261,35 @@ class TreeLevels {
     const TreeChild* const first = pass.layout->children_begin(row);
     const TreeChild* const last = pass.layout->children_end(row);
     for (const TreeChild* child = first; child != last; ++child) {
-      T* forget = pass.forget[child->slot];
-      const T* c_child = pass.c[child->row];
-      for (std::int64_t j = 0; j < width; j += W) {
-        Pack<T> f = load(forget + j) + load(forget_x + j);
-        const Pack<T> kept = TreeLstm::edge_forward(f, load(c_child + j));
-        store(forget + j, f);
-        store(c + j, child == first ? kept : load(c + j) + kept);
-      }
+      edge_loop_forward(width, child == first, forget_x, pass.c[child->row], pass.forget[child->slot], c);
+    }
+  }
+  static void edge_loop_forward(std::int64_t width, bool first, const T* forget_x, const T* c_child, T* forget,
+                                T* c) noexcept {
+    for (std::int64_t j = 0; j < width; j += W) {
+      Pack<T> f = load(forget + j) + load(forget_x + j);
+      const Pack<T> kept = TreeLstm::edge_forward(f, load(c_child + j));
+      store(forget + j, f);
+      store(c + j, first ? kept : load(c + j) + kept);
     }
   }
 
   static void node_forward(const Pass& pass, std::int64_t row, bool has_children) noexcept {
-    const std::int64_t width = pass.width();
-    T* gates = pass.gates[row];
+    unit_loop_forward(pass.width(), has_children, pass.gates[row], pass.c[row], pass.h[row]);
+  }
+  static void unit_loop_forward(std::int64_t width, bool has_children, T* gates, T* c, T* h) noexcept {
     for (std::int64_t j = 0; j < width; j += W) {
       TreeLstm::Node<Pack<T>> s;
       s.i = load(gates + j);
       s.u = load(gates + width + j);
       s.o = load(gates + 2 * width + j);
-      s.c = has_children ? load(pass.c[row] + j) : Pack<T>{};
+      s.c = has_children ? load(c + j) : Pack<T>{};
       TreeLstm::forward(s);
       store(gates + j, s.i);
       store(gates + width + j, s.u);
       store(gates + 2 * width + j, s.o);
-      store(pass.c[row] + j, s.c);
-      store(pass.h[row] + j, s.h);
+      store(c + j, s.c);
+      store(h + j, s.h);
     }
   }
 
@@ -275,15 +300,13 @@ class TreeLevels {
     const std::int64_t edges = std::min(row + m, level.roots) - row;
     if (!pass.shape->nary() && edges > 0) {
       for (std::int64_t r = row; r < row + edges; ++r) {
-        const T* from = pass.d_sum[layout.internal(layout.parent(r))];
-        T* to = pass.dh[r];
-        for (std::int64_t j = 0; j < pass.width(); j += W) store(to + j, load(to + j) + load(from + j));
+        std::copy_n(pass.d_sum[layout.internal(layout.parent(r))], pass.width(), pass.dh[r]);
       }
       product(Start::sum, edges, pass.forget.from(level.first_edge + row - level.begin), pass.back.forget_U,
               pass.dh.from(row));
     }
     for (std::int64_t r = row; r < row + m; ++r) {
-      node_backward(pass, r);
+      node_backward(pass, r, r < level.roots);
       if (l > 0) edges_backward(pass, r);
     }
     if (l == 0) return;
@@ -299,28 +322,42 @@ class TreeLevels {
       for (const TreeChild* child = layout.children_begin(r); child != layout.children_end(r); ++child) {
         const T* from = d_fed[r - row] + (child->slot - first) * pass.shape->hidden;
         T* to = pass.dh[child->row];  // nobody else's: a node has one parent
-        for (std::int64_t j = 0; j < pass.shape->hidden; ++j) to[j] += from[j];
+        std::copy_n(from, pass.shape->hidden, to);
+        std::fill(to + pass.shape->hidden, to + pass.width(), T{0});
       }
     }
   }
 
-  static void node_backward(const Pass& pass, std::int64_t row) noexcept {
+  static void node_backward(const Pass& pass, std::int64_t row, bool has_parent) noexcept {
     const std::int64_t width = pass.width();
-    T* gates = pass.gates[row];
+    const std::int64_t hidden = pass.shape->hidden;
+    T* const dh = pass.dh[row];
+    T* const dc = pass.dc[row];
+    const auto add = [&](const T* given, T* to) {
+      if (!has_parent) std::fill_n(to, width, T{0});
+      if (given == nullptr) return;
+      given += pass.layout->node(row) * hidden;
+      for (std::int64_t j = 0; j < hidden; ++j) to[j] += given[j];
+    };
+    add(pass.user.dh, dh);
+    add(pass.user.dc, dc);
+    unit_loop_backward(width, pass.gates[row], pass.c[row], dh, dc);
+  }
+  static void unit_loop_backward(std::int64_t width, T* gates, const T* c, const T* dh, T* dc) noexcept {
     for (std::int64_t j = 0; j < width; j += W) {
       TreeLstm::Node<Pack<T>> s;
       s.i = load(gates + j);
       s.u = load(gates + width + j);
       s.o = load(gates + 2 * width + j);
-      s.c = load(pass.c[row] + j);
+      s.c = load(c + j);
       TreeLstm::NodeGradient<Pack<T>> d;
-      d.dh = load(pass.dh[row] + j);
-      d.dc = load(pass.dc[row] + j);
+      d.dh = load(dh + j);
+      d.dc = load(dc + j);
       TreeLstm::backward(s, d);
       store(gates + j, d.d_i);
       store(gates + width + j, d.d_u);
       store(gates + 2 * width + j, d.d_o);
-      store(pass.dc[row] + j, d.dc);
+      store(dc + j, d.dc);
     }
   }
 
@@ -342,15 +379,18 @@ class TreeLevels {
     const T* dc = pass.dc[row];
     T* d_forget_x = pass.forget_x[internal];
     for (const TreeChild* child = first; child != last; ++child) {
-      T* forget = pass.forget[child->slot];
-      const T* c_child = pass.c[child->row];
-      T* dc_child = pass.dc[child->row];  // nobody else's: a node has one parent
-      for (std::int64_t j = 0; j < width; j += W) {
-        Pack<T> f = load(forget + j);
-        store(dc_child + j, load(dc_child + j) + TreeLstm::edge_backward(f, load(c_child + j), load(dc + j)));
-        store(forget + j, f);
-        store(d_forget_x + j, child == first ? f : load(d_forget_x + j) + f);
-      }
+      // dc of the child is nobody else's: a node has one parent.
+      edge_loop_backward(width, child == first, dc, pass.c[child->row], pass.forget[child->slot], pass.dc[child->row],
+                         d_forget_x);
+    }
+  }
+  static void edge_loop_backward(std::int64_t width, bool first, const T* dc, const T* c_child, T* forget, T* dc_child,
+                                 T* d_forget_x) noexcept {
+    for (std::int64_t j = 0; j < width; j += W) {
+      Pack<T> f = load(forget + j);
+      store(dc_child + j, TreeLstm::edge_backward(f, load(c_child + j), load(dc + j)));
+      store(forget + j, f);
+      store(d_forget_x + j, first ? f : load(d_forget_x + j) + f);
     }
   }
 };
