@@ -84,7 +84,9 @@ def use(target: Any, attribute: str) -> None:
     value(*[None] * len(inspect.signature(value).parameters))
 
 
-@pytest.mark.parametrize("name", ["Recurrent", "Model", "Tape", "Gradients", "Sequences", "StreamState", "Trainer"])
+@pytest.mark.parametrize(
+    "name", ["Recurrent", "Model", "Tape", "Gradients", "Sequences", "StreamState", "Trainer", "Optimiser"]
+)
 def test_objects_without_init_are_errors(name: str) -> None:
     type_ = getattr(_core, name)
     empty = type_.__new__(type_)
@@ -110,6 +112,6 @@ def test_subclasses() -> None:
         Early()
     with pytest.raises(TypeError, match=r"__init__\(\) must be called"):
         Never()
-    for final in (_core.Tape, _core.Gradients, _core.Sequences, _core.StreamState, _core.Trainer):
+    for final in (_core.Tape, _core.Gradients, _core.Sequences, _core.StreamState, _core.Trainer, _core.Optimiser):
         with pytest.raises(TypeError, match=r"not an acceptable base type"):
             type("Derived", (final,), {})

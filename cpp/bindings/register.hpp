@@ -10,6 +10,8 @@ void register_sequences(pybind11::module_& module);
 void register_recurrent(pybind11::module_& module);
 void register_model(pybind11::module_& module);
 void register_trainer(pybind11::module_& module);
+void register_optimiser(pybind11::module_& module);
+void register_tensors(pybind11::module_& module);
 void register_tree(pybind11::module_& module);
 
 }  // namespace lstmcore::bindings

@@ -3,6 +3,8 @@
 
 #include <lstmcore/build_info.hpp>
 #include <lstmcore/model.hpp>
+#include <lstmcore/optimiser.hpp>
 #include <lstmcore/recurrent.hpp>
+#include <lstmcore/tensor_file.hpp>
 #include <lstmcore/trainer.hpp>
 #include <lstmcore/tree.hpp>
