@@ -281,7 +281,10 @@ ValueError, TypeError
   property("arity", [](const TreeConfig& c) { return arity_object(c); }, "A, or None with child_sum.");
   property("dtype", [](const TreeConfig& c) { return numpy_dtype(c.dtype); }, "Element type.");
   property("seed", [](const TreeConfig& c) { return c.seed; }, "As given.");
-  property("n_threads", [](const TreeConfig& c) { return threads_object(c.n_threads); }, "As given.");
+  type.def_property(
+      "n_threads", [](const TreeObject& self) { return threads_object(self.layer.config().n_threads); },
+      [](TreeObject& self, py::handle value) { self.layer.set_threads(to_threads(value, "n_threads")); },
+      "Upper bound for threads, None for the default. May be set, but not while another thread runs this layer.");
   type.def_property_readonly(
       "gates", [](const TreeObject& self) { return text_tuple(self.layer.gates()); },
       "Names of the gates: the order of the row blocks of W and b.");

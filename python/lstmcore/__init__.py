@@ -3,6 +3,7 @@
 ``import lstmcore`` loads NumPy and the compiled core. What needs scikit-learn, pandas or matplotlib loads on first use:
 
 - `SequenceClassifier`, `SequenceRegressor`: estimators for whole sequences (scikit-learn).
+- `TreeClassifier`, `TreeRegressor`: estimators for trees and their nodes.
 - `load(path)`: the estimator in a model file; `load_model(path)`: its network alone, for NumPy.
 - `Recurrent`: the layer itself, with forward, backward and streaming step.
 - `TreeRecurrent`: the tree-LSTM, forward and backward.
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from .persistence import load
     from .recurrent import Recurrent
     from .regressor import SequenceRegressor
-    from .tree import TreeRecurrent
+    from .tree_classifier import TreeClassifier
+    from .tree_layer import TreeRecurrent
+    from .tree_regressor import TreeRegressor
 
 __all__ = [
     "EpochInfo",
@@ -36,7 +39,9 @@ __all__ = [
     "Recurrent",
     "SequenceClassifier",
     "SequenceRegressor",
+    "TreeClassifier",
     "TreeRecurrent",
+    "TreeRegressor",
     "__version__",
     "build_info",
     "cells",
@@ -59,7 +64,9 @@ _LAZY = {
     "Recurrent": "recurrent",
     "SequenceClassifier": "classifier",
     "SequenceRegressor": "regressor",
-    "TreeRecurrent": "tree",
+    "TreeClassifier": "tree_classifier",
+    "TreeRecurrent": "tree_layer",
+    "TreeRegressor": "tree_regressor",
     "converters": None,
     "datasets": None,
     "diagnostics": None,

@@ -300,7 +300,10 @@ class TreeRecurrent:
     @property
     def seed(self) -> int: ...
     @property
-    def n_threads(self) -> int | None: ...
+    def n_threads(self) -> int | None:
+        """May be set, but not while another thread runs this layer."""
+    @n_threads.setter
+    def n_threads(self, value: int | None) -> None: ...
     @property
     def gates(self) -> tuple[str, ...]:
         """Order of the row blocks of W and b: i, f, u, o."""

@@ -1,4 +1,4 @@
-"""Sequence data to try things on: one recorded set, one from scikit-learn, and three synthetic tasks with a long lag.
+"""Data to try things on: one recorded set, one from scikit-learn, three synthetic tasks with a long lag, and trees.
 
 Every function returns ``(X, y)`` in a form that the estimators take as it is: X is an array (N, T, I) where all
 sequences have one length, otherwise a list of N arrays (T_i, I); y has N entries. N sequences, T steps, I features.
@@ -6,6 +6,8 @@ sequences have one length, otherwise a list of N arrays (T_i, I); y has N entrie
 The synthetic tasks are those with which Hochreiter & Schmidhuber (1997, "Long Short-Term Memory", Neural Computation
 9(8)) showed that an LSTM bridges long time lags. The answer depends on a few steps far before the end, everything
 between is noise, so a network that forgets scores no better than chance.
+
+`make_expression_trees` is for the estimators of trees: nested expressions, X a list of (features, parents).
 """
 
 from __future__ import annotations
@@ -18,10 +20,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ._expressions import expression_tokens, expression_values, make_expression_trees
+
 __all__ = [
     "adding_problem",
     "digits_as_sequences",
+    "expression_tokens",
+    "expression_values",
     "load_japanese_vowels",
+    "make_expression_trees",
     "read_ts",
     "temporal_order",
     "two_sequence",

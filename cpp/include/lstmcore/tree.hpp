@@ -64,6 +64,8 @@ class LSTMCORE_API TreeRecurrent {
   TreeRecurrent& operator=(TreeRecurrent&&) noexcept;
 
   const TreeConfig& config() const noexcept;
+  /// Another upper bound for threads, as TreeConfig::n_threads. Not while another call runs.
+  void set_threads(int n_threads);
   const std::vector<std::string>& gates() const noexcept;  ///< row order of W and b: i, f, u, o
 
   /// "W" [4·H, I] and "b" [4·H], rows i, f, u, o, and "U": child_sum [4·H, H], rows i, f, u, o; nary

@@ -133,6 +133,10 @@ TreeRecurrent::TreeRecurrent(TreeRecurrent&&) noexcept = default;
 TreeRecurrent& TreeRecurrent::operator=(TreeRecurrent&&) noexcept = default;
 
 const TreeConfig& TreeRecurrent::config() const noexcept { return impl_->config(); }
+void TreeRecurrent::set_threads(int n_threads) {
+  checks::check_threads(n_threads);
+  if (n_threads != config().n_threads) impl_->set_threads(n_threads);
+}
 const std::vector<std::string>& TreeRecurrent::gates() const noexcept { return impl_->gates(); }
 const std::vector<TensorInfo>& TreeRecurrent::tensors() const noexcept { return impl_->tensors(); }
 std::int64_t TreeRecurrent::parameter_count() const noexcept {

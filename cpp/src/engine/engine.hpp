@@ -45,6 +45,7 @@ class TreeEngine {
  public:
   virtual ~TreeEngine() = default;
   virtual const TreeConfig& config() const noexcept = 0;
+  virtual void set_threads(int n_threads) noexcept = 0;
   virtual const std::vector<std::string>& gates() const noexcept = 0;
   virtual const std::vector<TensorInfo>& tensors() const noexcept = 0;
   virtual void* parameters() noexcept = 0;

@@ -49,6 +49,7 @@ class TreeLayer final : public engine::TreeEngine {
   }
 
   const TreeConfig& config() const noexcept override { return config_; }
+  void set_threads(int n_threads) noexcept override { config_.n_threads = n_threads; }
   const std::vector<std::string>& gates() const noexcept override { return gates_; }
   const std::vector<TensorInfo>& tensors() const noexcept override { return tensors_; }
   void* parameters() noexcept override { return parameters_.data(); }
