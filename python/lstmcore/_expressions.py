@@ -74,7 +74,7 @@ def make_expression_trees(
     >>> features.shape[1], int(parents[0]), y.shape
     (6, -1, (3,))
     """
-    low, high = (depth, depth) if isinstance(depth, (int, np.integer)) else depth
+    low, high = depth if isinstance(depth, (tuple, list)) and len(depth) == 2 else (depth, depth)
     for name, value, least in (
         ("n_trees", n_trees, 1),
         ("depth", low, 0),
