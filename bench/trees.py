@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tree-LSTM, forward and backward, against PyTorch in the two ways that its users write it, in one run.
 
-    python bench/trees.py [--threads 1] [--sizes 64 128 256] [--trees 256] [--nodes 50] [--seconds 1]
+    python bench/trees.py [--threads 1] [--sizes 64 128 256] [--trees 25 256] [--nodes 50] [--seconds 1]
 
 "loop": node by node, as most published code has it; timed on a sixteenth of the trees, its time times 16. "levels": all
 nodes of a depth of all trees as one product, with what the trees' shapes tell (indices, sorted x) prepared outside
@@ -196,16 +196,16 @@ def products(layer: Any, parents: np.ndarray) -> float:
     return 2.0 * 3 * H * ((3 * len(parents) + inner) * I + node * H)
 
 
-def measure(kind: str, H: int, options: argparse.Namespace) -> tuple[float, float, float, float]:
+def measure(kind: str, H: int, trees: int, options: argparse.Namespace) -> tuple[float, float, float, float]:
     """Median milliseconds of ours, loop and levels for the whole forest; GFLOP/s of ours."""
     rng = np.random.default_rng(0)
     arity = 2 if kind == "nary" else None
     layer = lstmcore.TreeRecurrent(kind, input_size=H, hidden_size=H, arity=arity, n_threads=options.threads)
-    parents, positions = random_forest(options.trees, options.nodes, arity or 3, rng)
+    parents, positions = random_forest(trees, options.nodes, arity or 3, rng)
     x = rng.standard_normal((len(parents), H)).astype(np.float32)
     dh = rng.standard_normal((len(parents), H)).astype(np.float32)
     places = positions if arity else None
-    part = slice(0, max(1, options.trees // 16) * options.nodes)
+    part = slice(0, max(1, trees // 16) * options.nodes)
     some = (x[part], parents[part], None if places is None else places[part], dh[part])
     compare({"ours": ours(layer, *some)(), "loop": loop(layer, *some)(), "levels": levels(layer, *some)()})
     calls: dict[str, Callable[[], object]] = {
@@ -222,20 +222,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256], help="I = H")
-    parser.add_argument("--trees", type=int, default=256)
+    parser.add_argument("--trees", type=int, nargs="+", default=[25, 256], help="in a batch; 25 is that of the paper")
     parser.add_argument("--nodes", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each peer, at least")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(f"{options.trees} trees of {options.nodes} nodes, forward and backward, {options.threads} thread(s), "
+    print(f"trees of {options.nodes} nodes, forward and backward, {options.threads} thread(s), "
           f"{lstmcore.build_info()['isa']}, torch {torch.__version__}")  # fmt: skip
-    print(f"{'kind':<10} {'I = H':>5} {'ours ms':>9} {'loop ms':>9} {'levels ms':>9} {'vs loop':>8} {'vs levels':>9} "
-          f"{'GFLOP/s':>8}")  # fmt: skip
-    for kind in ("child_sum", "nary"):
-        for H in options.sizes:
-            mine, nodewise, batched, gflops = measure(kind, H, options)
-            print(f"{kind:<10} {H:>5} {mine:>9.1f} {nodewise:>9.0f} {batched:>9.1f} {nodewise / mine:>8.1f} "
-                  f"{batched / mine:>9.2f} {gflops:>8.1f}", flush=True)  # fmt: skip
+    print(f"{'kind':<10} {'trees':>5} {'I = H':>5} {'ours ms':>9} {'loop ms':>9} {'levels ms':>9} {'vs loop':>8} "
+          f"{'vs levels':>9} {'GFLOP/s':>8}")  # fmt: skip
+    for kind, trees, H in itertools.product(("child_sum", "nary"), options.trees, options.sizes):
+        mine, nodewise, batched, gflops = measure(kind, H, trees, options)
+        print(f"{kind:<10} {trees:>5} {H:>5} {mine:>9.2f} {nodewise:>9.0f} {batched:>9.2f} {nodewise / mine:>8.1f} "
+              f"{batched / mine:>9.2f} {gflops:>8.1f}", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ struct TreeWorkspace {
   std::vector<TreeRun> runs;
   TreePass<T> pass;
   Arena arena;
-  typename TreeGradients<T>::Operands operands;
+  typename TreeGradients<T>::Edges edges;
 
   Arena packed;  ///< weights, packed from `packed_from`
   TreeTensors<T> expanded;
-  TreePanels<T> panels;
+  TreePanels<T> panels, back;
   std::vector<T> packed_from;
 
   bool recorded = false;
@@ -81,25 +81,24 @@ class TreeLayer final : public engine::TreeEngine {
     pass.user.dh = static_cast<const T*>(dh);
     pass.user.dc = static_cast<const T*>(dc);
     pass.user.dx = static_cast<T*>(dx);
-    pass.back = TreePacking<T>::allocate_backward(shape_, dx != nullptr, ws.arena);
+    ws.back = TreePacking<T>::allocate_backward(shape_, dx != nullptr, ws.arena);
+    pass.back = &ws.back;
     pass.dh = take(ws.arena, rows, width);
     pass.dc = take(ws.arena, rows, width);
     if (!shape_.nary()) pass.d_sum = take(ws.arena, internals, width);
     pass.scratch_size = std::max(TreeLevels<T>::scratch(shape_), TreeGradients<T>::scratch(shape_)) + Arena::kAlignment;
     pass.scratch = ws.arena.template take<T>(threads * pass.scratch_size);
     const TreeTensors<T> gradients = TreeExpansion<T>::allocate(shape_, ws.arena);
-    T* zeros = ws.arena.template take<T>(width);
-    std::fill_n(zeros, width, T{0});
-    TreeGradients<T>::prepare(pass, zeros, gradients, ws.operands);
+    TreeGradients<T>::prepare(pass, ws.edges);
     TreeLevels<T>::plan(shape_, ws.layout, threads, ws.runs);
 
     SpinBarrier team;
     parallel(threads, [&](Member member) {
-      TreePacking<T>::pack_backward(shape_, ws.expanded, pass.back, member);
+      TreePacking<T>::pack_backward(shape_, ws.expanded, ws.back, member);
       team.wait(member.size);
       TreeLevels<T>::backward(pass, ws.runs, team, member);
       TreeLevels<T>::input_gradient(pass, member);
-      TreeGradients<T>::weights(pass, ws.operands, gradients, pass.scratch + member.id * pass.scratch_size, member);
+      TreeGradients<T>::weights(pass, ws.edges, gradients, pass.scratch + member.id * pass.scratch_size, member);
       team.wait(member.size);
       TreeExpansion<T>::gather(shape_, gradients, static_cast<T*>(gradient), member);
     });
@@ -113,7 +112,7 @@ class TreeLayer final : public engine::TreeEngine {
   int threads_for(const TreeLayout& layout) const noexcept {
     constexpr double kProductsPerThread = 750'000;  // about 20 µs, four times the cost of waking a thread that spins
     const double products = static_cast<double>(layout.rows()) * static_cast<double>(4 * shape_.hidden * shape_.input) +
-                            static_cast<double>(layout.edges()) * static_cast<double>(shape_.node_products());
+                            static_cast<double>(layout.edges()) * static_cast<double>(shape_.child_products());
     const int useful = static_cast<int>(std::min(1024.0, products / kProductsPerThread));
     return std::clamp(useful, 1, std::max(1, usable_threads(config_.n_threads)));
   }
@@ -125,7 +124,7 @@ class TreeLayer final : public engine::TreeEngine {
       return true;
     }
     ws.packed_from.clear();  // set again when they are packed: what comes in between may throw
-    if (ws.panels.forget_U.data == nullptr) {
+    if (ws.panels.nodes_W.data == nullptr) {
       ws.packed.reset();
       ws.expanded = TreeExpansion<T>::allocate(shape_, ws.packed);
       ws.panels = TreePacking<T>::allocate_forward(shape_, ws.packed);
@@ -148,7 +147,7 @@ class TreeLayer final : public engine::TreeEngine {
     pass.user.h = h;
     pass.user.c = c;
     pass.layout = &ws.layout;
-    pass.panels = ws.panels;
+    pass.panels = &ws.panels;
     pass.nodes_b = ws.expanded.nodes_b;
     pass.forget_b = ws.expanded.forget_b;
     const std::int64_t width = pass.width();
@@ -168,7 +167,7 @@ class TreeLayer final : public engine::TreeEngine {
       if (pack) {
         TreeExpansion<T>::expand(shape_, parameters_.data(), ws.expanded, member);
         team.wait(member.size);
-        TreePacking<T>::pack_forward(ws.expanded, ws.panels, member);
+        TreePacking<T>::pack_forward(shape_, ws.expanded, ws.panels, member);
         team.wait(member.size);
       }
       TreeLevels<T>::input(pass, member);

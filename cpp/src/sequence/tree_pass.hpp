@@ -28,7 +28,8 @@ struct TreePass {
   const TreeShape* shape = nullptr;
   const TreeLayout* layout = nullptr;
   TreeArrays<T> user;
-  TreePanels<T> panels, back;
+  const TreePanels<T>* panels = nullptr;
+  const TreePanels<T>* back = nullptr;
   const T* nodes_b = nullptr;
   const T* forget_b = nullptr;
 
@@ -61,9 +62,10 @@ class TreeLevels {
   using Pass = TreePass<T>;
   static constexpr int W = kLanes<T>;
 
-  /// Elements of scratch that one member needs: rows of children's h side by side, or of dx.
+  /// Elements of scratch that one member needs: rows of dx; N-ary, rows of one child's h and of all gates as well.
   static std::int64_t scratch(const TreeShape& shape) noexcept {
-    return kRowBlock * padded<T>(std::max(shape.fed(), shape.input)) + W;
+    const std::int64_t of_children = (1 + std::max<std::int64_t>(3, shape.forgets())) * padded<T>(shape.hidden);
+    return kRowBlock * std::max(padded<T>(shape.input), shape.nary() ? of_children : 0);
   }
 
   static void plan(const TreeShape& shape, const TreeLayout& layout, int threads, std::vector<TreeRun>& runs) {
@@ -73,7 +75,7 @@ class TreeLevels {
     for (std::int64_t l = 0; l < layout.levels(); ++l) {
       const std::int64_t rows = layout.level(l).rows();
       const bool shared =
-          threads > 1 && rows >= 4 * threads && rows * shape.node_products() >= kProductsPerThread * threads;
+          threads > 1 && rows >= 4 * threads && rows * shape.child_products() >= kProductsPerThread * threads;
       if (!shared && !runs.empty() && !runs.back().shared) {
         runs.back().last = l + 1;
       } else {
@@ -146,10 +148,10 @@ class TreeLevels {
     const std::int64_t columns = pass.shape->input;
     for (std::int64_t r = row; r < row + m; ++r)
       std::copy_n(pass.user.x + layout.node(r) * columns, columns, pass.x[r]);
-    with_bias(m, pass.x.from(row), pass.panels.nodes_W, pass.nodes_b, pass.gates.from(row));
+    with_bias(m, pass.x.from(row), pass.panels->nodes_W, pass.nodes_b, pass.gates.from(row));
     const std::int64_t first = std::max(row, layout.leaves());
     if (first >= row + m) return;
-    with_bias(row + m - first, pass.x.from(first), pass.panels.forget_W, pass.forget_b,
+    with_bias(row + m - first, pass.x.from(first), pass.panels->forget_W, pass.forget_b,
               pass.forget_x.from(layout.internal(first)));
   }
 
@@ -158,10 +160,10 @@ class TreeLevels {
     const TreeLayout& layout = *pass.layout;
     const std::int64_t columns = pass.shape->input;
     const Rows<T> d{scratch_of(pass, member), padded<T>(columns)};
-    product(Start::zero, m, pass.gates.from(row), pass.back.nodes_W, d);
+    product(Start::zero, m, pass.gates.from(row), pass.back->nodes_W, d);
     const std::int64_t first = std::max(row, layout.leaves());
     if (first < row + m) {
-      product(Start::sum, row + m - first, pass.forget_x.from(layout.internal(first)), pass.back.forget_W,
+      product(Start::sum, row + m - first, pass.forget_x.from(layout.internal(first)), pass.back->forget_W,
               d.from(first - row));
     }
     for (std::int64_t r = row; r < row + m; ++r) {
@@ -205,17 +207,12 @@ class TreeLevels {
 
   static void forward_rows(const Pass& pass, std::int64_t l, std::int64_t row, std::int64_t m, Member member) noexcept {
     const TreeLevel& level = pass.layout->level(l);
-    if (l > 0) {
-      if (pass.shape->nary()) {
-        const Rows<T> fed{scratch_of(pass, member), pass.shape->fed()};
-        for (std::int64_t r = row; r < row + m; ++r) join_children(pass, r, fed[r - row]);
-        product(Start::sum, m, fed, pass.panels.nodes_U, pass.gates.from(row));
-        product(Start::zero, m, fed, pass.panels.forget_U, forget_rows(pass, row));
-      } else {
-        const Rows<T> sum = pass.sum.from(pass.layout->internal(row));
-        for (std::int64_t r = row; r < row + m; ++r) add_children(pass, r, sum[r - row]);
-        product(Start::sum, m, sum, pass.panels.nodes_U, pass.gates.from(row));
-      }
+    if (l > 0 && pass.shape->nary()) {
+      children_forward(pass, row, m, member);
+    } else if (l > 0) {
+      const Rows<T> sum = pass.sum.from(pass.layout->internal(row));
+      for (std::int64_t r = row; r < row + m; ++r) add_children(pass, r, sum[r - row]);
+      product(Start::sum, m, sum, pass.panels->nodes_U[0], pass.gates.from(row));
     }
     for (std::int64_t r = row; r < row + m; ++r) {
       if (l > 0) edges_forward(pass, r);
@@ -223,7 +220,7 @@ class TreeLevels {
     }
     const std::int64_t edges = std::min(row + m, level.roots) - row;
     if (!pass.shape->nary() && edges > 0) {
-      product(Start::zero, edges, pass.h.from(row), pass.panels.forget_U,
+      product(Start::zero, edges, pass.h.from(row), pass.panels->forget_U[0],
               pass.forget.from(level.first_edge + row - level.begin));
     }
   }
@@ -239,16 +236,91 @@ class TreeLevels {
     }
   }
 
-  static void join_children(const Pass& pass, std::int64_t row, T* fed) noexcept {
+  /// Which of m rows have a child at a position, asked for position by position.
+  class AtPosition {
+   public:
+    AtPosition(const Pass& pass, std::int64_t row, std::int64_t m) noexcept : pass_(pass), row_(row), m_(m) {
+      for (std::int64_t i = 0; i < m; ++i) next_[at(i)] = pass.layout->children_begin(row + i);
+    }
+    /// found(number among those that have one, number among the m rows, row of the child); returns how many.
+    template <class Found>
+    std::int64_t operator()(std::int64_t position, Found&& found) noexcept {
+      std::int64_t count = 0;
+      for (std::int64_t i = 0; i < m_; ++i) {
+        const TreeChild*& child = next_[at(i)];
+        const std::int64_t slot = pass_.layout->internal(row_ + i) * pass_.shape->arity + position;
+        if (child != pass_.layout->children_end(row_ + i) && child->slot == slot) found(count++, i, (child++)->row);
+      }
+      return count;
+    }
+
+   private:
+    static std::size_t at(std::int64_t i) noexcept { return static_cast<std::size_t>(i); }
+    const Pass& pass_;
+    std::int64_t row_, m_;
+    std::array<const TreeChild*, kRowBlock> next_;
+  };
+
+  /// N-ary: U h, position by position, for the rows that have a child there. Where some have none, rows are moved
+  /// together and back, which changes no bit of them.
+  static void children_forward(const Pass& pass, std::int64_t row, std::int64_t m, Member member) noexcept {
+    const std::int64_t width = pass.width();
     const std::int64_t hidden = pass.shape->hidden;
-    const std::int64_t first = pass.layout->internal(row) * pass.shape->arity;
-    const TreeChild* child = pass.layout->children_begin(row);
-    const TreeChild* const last = pass.layout->children_end(row);
+    const Rows<T> fed{scratch_of(pass, member), width};
+    T* const together = fed[kRowBlock];
+    const Rows<T> forget = forget_rows(pass, row);
+    for (std::int64_t i = 0; i < m; ++i) std::fill_n(forget[i], forget.stride, T{0});
+    std::array<std::int64_t, kRowBlock> index;
+    AtPosition at_position(pass, row, m);
     for (std::int64_t k = 0; k < pass.shape->arity; ++k) {
-      if (child != last && child->slot == first + k) {
-        std::copy_n(pass.h[(child++)->row], hidden, fed + k * hidden);
-      } else {
-        std::fill_n(fed + k * hidden, hidden, T{0});
+      const std::int64_t count = at_position(k, [&](std::int64_t n, std::int64_t i, std::int64_t child) {
+        index[static_cast<std::size_t>(n)] = i;
+        std::copy_n(pass.h[child], hidden, fed[n]);
+      });
+      if (count == 0) continue;
+      const auto add = [&](const Panels<T>& U, Rows<T> to, std::int64_t columns) {
+        if (count == m) {
+          product(Start::sum, m, fed, U, to);
+          return;
+        }
+        const Rows<T> some{together, columns};
+        for (std::int64_t n = 0; n < count; ++n) std::copy_n(to[index[static_cast<std::size_t>(n)]], columns, some[n]);
+        product(Start::sum, count, fed, U, some);
+        for (std::int64_t n = 0; n < count; ++n) std::copy_n(some[n], columns, to[index[static_cast<std::size_t>(n)]]);
+      };
+      add(pass.panels->nodes_U[static_cast<std::size_t>(k)], pass.gates.from(row), 3 * width);
+      add(pass.panels->forget_U[static_cast<std::size_t>(k)], forget, forget.stride);
+    }
+  }
+
+  /// N-ary: what the rows add to dh of their children. A child has one parent, so nobody else writes there.
+  static void children_backward(const Pass& pass, std::int64_t row, std::int64_t m, Member member) noexcept {
+    const std::int64_t width = pass.width();
+    const Rows<T> d_h{scratch_of(pass, member), width};
+    T* const together = d_h[kRowBlock];
+    std::array<std::int64_t, kRowBlock> index;
+    std::array<std::int64_t, kRowBlock> children;
+    AtPosition at_position(pass, row, m);
+    for (std::int64_t k = 0; k < pass.shape->arity; ++k) {
+      const std::int64_t count = at_position(k, [&](std::int64_t n, std::int64_t i, std::int64_t child) {
+        index[static_cast<std::size_t>(n)] = i;
+        children[static_cast<std::size_t>(n)] = child;
+      });
+      if (count == 0) continue;
+      const auto add = [&](Start start, const Panels<T>& U, Rows<T> from) {
+        Rows<T> some = from;
+        if (count < m) {
+          some = {together, U.depth};
+          for (std::int64_t n = 0; n < count; ++n) {
+            std::copy_n(from[index[static_cast<std::size_t>(n)]], U.depth, some[n]);
+          }
+        }
+        product(start, count, some, U, d_h);
+      };
+      add(Start::zero, pass.back->nodes_U[static_cast<std::size_t>(k)], pass.gates.from(row));
+      add(Start::sum, pass.back->forget_U[static_cast<std::size_t>(k)], forget_rows(pass, row));
+      for (std::int64_t n = 0; n < count; ++n) {
+        std::copy_n(d_h[n], width, pass.dh[children[static_cast<std::size_t>(n)]]);
       }
     }
   }
@@ -302,7 +374,7 @@ class TreeLevels {
       for (std::int64_t r = row; r < row + edges; ++r) {
         std::copy_n(pass.d_sum[layout.internal(layout.parent(r))], pass.width(), pass.dh[r]);
       }
-      product(Start::sum, edges, pass.forget.from(level.first_edge + row - level.begin), pass.back.forget_U,
+      product(Start::sum, edges, pass.forget.from(level.first_edge + row - level.begin), pass.back->forget_U[0],
               pass.dh.from(row));
     }
     for (std::int64_t r = row; r < row + m; ++r) {
@@ -310,21 +382,10 @@ class TreeLevels {
       if (l > 0) edges_backward(pass, r);
     }
     if (l == 0) return;
-    if (!pass.shape->nary()) {
-      product(Start::zero, m, pass.gates.from(row), pass.back.nodes_U, pass.d_sum.from(layout.internal(row)));
-      return;
-    }
-    const Rows<T> d_fed{scratch_of(pass, member), padded<T>(pass.shape->fed())};
-    product(Start::zero, m, pass.gates.from(row), pass.back.nodes_U, d_fed);
-    product(Start::sum, m, forget_rows(pass, row), pass.back.forget_U, d_fed);
-    for (std::int64_t r = row; r < row + m; ++r) {
-      const std::int64_t first = layout.internal(r) * pass.shape->arity;
-      for (const TreeChild* child = layout.children_begin(r); child != layout.children_end(r); ++child) {
-        const T* from = d_fed[r - row] + (child->slot - first) * pass.shape->hidden;
-        T* to = pass.dh[child->row];  // nobody else's: a node has one parent
-        std::copy_n(from, pass.shape->hidden, to);
-        std::fill(to + pass.shape->hidden, to + pass.width(), T{0});
-      }
+    if (pass.shape->nary()) {
+      children_backward(pass, row, m, member);
+    } else {
+      product(Start::zero, m, pass.gates.from(row), pass.back->nodes_U[0], pass.d_sum.from(layout.internal(row)));
     }
   }
 

@@ -13,6 +13,7 @@
 #include <lstmcore/tree.hpp>
 
 #include <algorithm>
+#include <vector>
 
 LSTMCORE_BEGIN_NAMESPACE
 
@@ -27,13 +28,13 @@ struct TreeShape {
   bool nary() const noexcept { return arity > 0; }
   std::int64_t forgets() const noexcept { return nary() ? arity : 1; }            ///< forget gates in U
   std::int64_t fed() const noexcept { return nary() ? arity * hidden : hidden; }  ///< columns of U
-  /// Multiply-adds of U at one node, and elements of U.
-  std::int64_t node_products() const noexcept { return (3 + forgets()) * hidden * fed(); }
+  /// Multiply-adds of U for one child.
+  std::int64_t child_products() const noexcept { return (3 + forgets()) * hidden * hidden; }
 
   /// First elements of W, U and b in the parameter buffer, and its size.
   std::array<std::int64_t, 4> offsets() const noexcept {
     const std::int64_t U = 4 * hidden * input;
-    const std::int64_t b = U + node_products();
+    const std::int64_t b = U + (3 + forgets()) * hidden * fed();
     return {0, U, b, b + 4 * hidden};
   }
 };
@@ -120,10 +121,12 @@ class TreeExpansion {
   }
 };
 
-/// Four matrices in panels: for forward, rows of the expanded tensors as columns; for backward as they are.
+/// Matrices in panels: for forward, rows of the expanded tensors as columns; for backward as they are. Of U one for
+/// each position of a child, or a single one.
 template <class T>
 struct TreePanels {
-  Panels<T> nodes_W, nodes_U, forget_W, forget_U;
+  Panels<T> nodes_W, forget_W;
+  std::vector<Panels<T>> nodes_U, forget_U;
 };
 
 template <class T>
@@ -131,16 +134,24 @@ class TreePacking {
  public:
   static TreePanels<T> allocate_forward(const TreeShape& shape, Arena& arena) {
     const std::int64_t blocks = blocks_of<T>(shape.hidden);
-    return {take(shape.input, 3 * blocks, arena), take(shape.fed(), 3 * blocks, arena),
-            take(shape.input, blocks, arena), take(shape.fed(), shape.forgets() * blocks, arena)};
+    TreePanels<T> panels;
+    panels.nodes_W = take(shape.input, 3 * blocks, arena);
+    panels.forget_W = take(shape.input, blocks, arena);
+    for (std::int64_t k = 0; k < shape.forgets(); ++k) {
+      panels.nodes_U.push_back(take(shape.hidden, 3 * blocks, arena));
+      panels.forget_U.push_back(take(shape.hidden, shape.forgets() * blocks, arena));
+    }
+    return panels;
   }
   /// Without those of W where the gradient of x is not wanted.
   static TreePanels<T> allocate_backward(const TreeShape& shape, bool input_gradient, Arena& arena) {
     const std::int64_t hp = padded<T>(shape.hidden);
-    const std::int64_t fed = blocks_of<T>(shape.fed());
+    const std::int64_t blocks = blocks_of<T>(shape.hidden);
     TreePanels<T> panels;
-    panels.nodes_U = take(3 * hp, fed, arena);
-    panels.forget_U = take(shape.forgets() * hp, fed, arena);
+    for (std::int64_t k = 0; k < shape.forgets(); ++k) {
+      panels.nodes_U.push_back(take(3 * hp, blocks, arena));
+      panels.forget_U.push_back(take(shape.forgets() * hp, blocks, arena));
+    }
     if (input_gradient) {
       panels.nodes_W = take(3 * hp, blocks_of<T>(shape.input), arena);
       panels.forget_W = take(hp, blocks_of<T>(shape.input), arena);
@@ -148,18 +159,25 @@ class TreePacking {
     return panels;
   }
 
-  static void pack_forward(const TreeTensors<T>& from, const TreePanels<T>& to, Member member) noexcept {
-    forward(from.nodes_W, to.nodes_W, member);
-    forward(from.nodes_U, to.nodes_U, member);
-    forward(from.forget_W, to.forget_W, member);
-    forward(from.forget_U, to.forget_U, member);
+  static void pack_forward(const TreeShape& shape, const TreeTensors<T>& from, const TreePanels<T>& to,
+                           Member member) noexcept {
+    forward(from.nodes_W, shape.input, to.nodes_W, member);
+    forward(from.forget_W, shape.input, to.forget_W, member);
+    for (std::size_t k = 0; k < to.nodes_U.size(); ++k) {
+      const std::int64_t column = static_cast<std::int64_t>(k) * shape.hidden;
+      forward(from.nodes_U + column, shape.fed(), to.nodes_U[k], member);
+      forward(from.forget_U + column, shape.fed(), to.forget_U[k], member);
+    }
   }
   static void pack_backward(const TreeShape& shape, const TreeTensors<T>& from, const TreePanels<T>& to,
                             Member member) noexcept {
-    backward(from.nodes_W, shape.input, to.nodes_W, member);
-    backward(from.forget_W, shape.input, to.forget_W, member);
-    backward(from.nodes_U, shape.fed(), to.nodes_U, member);
-    backward(from.forget_U, shape.fed(), to.forget_U, member);
+    backward(from.nodes_W, shape.input, shape.input, to.nodes_W, member);
+    backward(from.forget_W, shape.input, shape.input, to.forget_W, member);
+    for (std::size_t k = 0; k < to.nodes_U.size(); ++k) {
+      const std::int64_t column = static_cast<std::int64_t>(k) * shape.hidden;
+      backward(from.nodes_U + column, shape.fed(), shape.hidden, to.nodes_U[k], member);
+      backward(from.forget_U + column, shape.fed(), shape.hidden, to.forget_U[k], member);
+    }
   }
 
  private:
@@ -170,18 +188,19 @@ class TreePacking {
   }
 
   /// Packs of rows, which padding has made whole, stand where pack_gate_panel has gates.
-  static void forward(const T* rows, const Panels<T>& to, Member member) noexcept {
+  static void forward(const T* rows, std::int64_t stride, const Panels<T>& to, Member member) noexcept {
     const Member::Range range = member.share(to.count());
     for (std::int64_t p = range.begin; p < range.end; ++p) {
-      pack_gate_panel<T>(to.packs(p), ~0U, rows + to.column(p) * to.depth, to.depth, W, to.depth, 0, to.panel(p));
+      pack_gate_panel<T>(to.packs(p), ~0U, rows + to.column(p) * stride, stride, W, to.depth, 0, to.panel(p));
     }
   }
 
-  static void backward(const T* rows, std::int64_t columns, const Panels<T>& to, Member member) noexcept {
+  static void backward(const T* rows, std::int64_t stride, std::int64_t columns, const Panels<T>& to,
+                       Member member) noexcept {
     if (to.data == nullptr) return;
     const Member::Range range = member.share(to.count());
     for (std::int64_t p = range.begin; p < range.end; ++p) {
-      pack_back_panel<T>(1, 1U, rows, columns, to.depth, columns, to.column(p), to.packs(p), 0, to.depth / W,
+      pack_back_panel<T>(1, 1U, rows, stride, to.depth, columns, to.column(p), to.packs(p), 0, to.depth / W,
                          to.panel(p));
     }
   }
