@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -307,6 +308,44 @@ def test_pickling(kind: str) -> None:
         assert_bitwise(copy.parameters[name], values, name)
     with pytest.raises(TypeError, match="TreeTape cannot be pickled"):
         pickle.dumps(layer.forward(np.ones((1, 5)), [-1], training=True)[2])
+
+
+@each_kind
+def test_threads_share_a_layer(kind: str) -> None:
+    """Passes of several Python threads at once, each with a tape of its own, and one tape that two of them want."""
+    layer = make_layer(kind, 17, 40)
+    sets = [Data(layer, forest, seed=k) for k, forest in enumerate(FORESTS.values())]
+    expected = [data.run(layer) for data in sets]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for found, results in zip(pool.map(lambda data: data.run(layer), sets), expected, strict=True):
+                for name, value in results.items():
+                    assert_bitwise(found[name], value, name)
+    big = Data(layer, joined(*[FORESTS["tree"]] * 200))
+    tape = layer.forward(big.x, big.parents, training=True)[2]
+
+    def back(_: int) -> str:
+        try:
+            layer.backward(tape, big.dh)
+        except (RuntimeError, ValueError) as error:
+            return str(error)
+        return "done"
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = sorted(pool.map(back, range(2)))
+    assert answers.count("done") == 1
+    assert any("busy" in answer or "used up" in answer for answer in answers)
+
+
+def test_the_number_of_threads_may_be_set() -> None:
+    layer = make_layer("child_sum", n_threads=1)
+    layer.n_threads = 2
+    assert layer.n_threads == 2
+    layer.n_threads = None
+    assert layer.n_threads is None
+    for wrong in (0, -1, 1.5, "2"):
+        with pytest.raises((TypeError, ValueError), match="n_threads"):
+            layer.n_threads = wrong
 
 
 # --- wrong input -----------------------------------------------------------------------------------------------------
