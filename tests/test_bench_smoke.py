@@ -124,3 +124,22 @@ def test_wrong_arguments_are_refused(arguments, message, tmp_path):
     assert done.returncode == 2
     assert message in done.stderr
     assert not (tmp_path / "none").exists()
+
+
+def test_trees():
+    """Which compares outputs and gradients before it times anything."""
+    command = [
+        sys.executable,
+        str(BENCH / "trees.py"),
+        "--sizes",
+        "3",
+        "--trees",
+        "2",
+        "--nodes",
+        "6",
+        "--seconds",
+        "0",
+    ]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == ["child_sum", "nary"]

@@ -284,3 +284,73 @@ def test_same_seed_same_data(make):
 def test_wrong_arguments_are_named(call, argument):
     with pytest.raises(ValueError, match=argument):
         call()
+
+
+def expression_text(features, parents, node, tokens):
+    """The expression under a node, as Python reads it."""
+    token = tokens[int(features[node].argmax())]
+    below = [expression_text(features, parents, k, tokens) for k in range(len(parents)) if parents[k] == node]
+    if not below:
+        return token
+    if len(below) == 1:
+        return f"(1 - {below[0]})"
+    return f"({below[0]} {token} {below[1]})"
+
+
+@pytest.mark.parametrize(("kind", "modulus"), [("boolean", 2), ("modular", 2), ("modular", 7)])
+def test_expression_trees_have_the_values_that_python_gives(kind, modulus):
+    X, y = datasets.make_expression_trees(60, depth=(0, 5), kind=kind, modulus=modulus, random_state=0)
+    again, nodes = datasets.make_expression_trees(
+        60, depth=(0, 5), kind=kind, modulus=modulus, targets="nodes", random_state=0
+    )
+    boolean = ("0", "1", "not", "&", "|", "^")
+    tokens = boolean if kind == "boolean" else (*map(str, range(modulus)), "+", "-", "*")
+    shown = ("0", "1", "not", "and", "or", "xor") if kind == "boolean" else tokens
+    for n, (features, parents) in enumerate(X):
+        np.testing.assert_array_equal(features, again[n][0])
+        np.testing.assert_array_equal(parents, again[n][1])
+        assert features.shape == (len(parents), len(tokens))
+        assert (features.sum(axis=1) == 1).all()
+        assert parents[0] == -1
+        assert (parents[1:] < np.arange(1, len(parents))).all()
+        for node in range(len(parents)):
+            assert nodes[n][node] == eval(expression_text(features, parents, node, tokens)) % modulus
+        assert y[n] == nodes[n][0]
+        written = datasets.expression_tokens((features, parents), kind, modulus)
+        assert written.shape[1] == len(tokens) + 2
+        text = " ".join((*shown, "(", ")")[k] for k in written.argmax(axis=1))
+        for name, sign in zip(shown, tokens, strict=True):
+            text = text.replace(f" {name} ", f" {sign} ")
+        assert eval(text.replace("not ", "1 - ")) % modulus == y[n]
+
+
+def test_expression_trees_have_their_depth():
+    for depth in (0, 1, 4, 9):
+        for features, parents in datasets.make_expression_trees(30, depth=depth, branching=0.3, random_state=1)[0]:
+            depths = np.zeros(len(parents), dtype=int)
+            for node in range(1, len(parents)):
+                depths[node] = depths[parents[node]] + 1
+            assert depths.max() == depth
+            assert len(features) == len(parents)
+    sizes = {len(p) for _, p in datasets.make_expression_trees(50, depth=(1, 3), branching=1.0, random_state=1)[0]}
+    assert len(sizes) > 3
+    deep = datasets.make_expression_trees(1, depth=20_000, branching=0.0, random_state=0)[0][0]
+    assert datasets.expression_tokens(deep).shape[1] == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_trees": 0}, "n_trees must be an integer of at least 1. Got 0"),
+        ({"depth": -1}, "depth must be an integer of at least 0"),
+        ({"depth": (3, 2)}, "depth must be an integer of at least 3. Got 2"),
+        ({"depth": 1.5}, "depth"),
+        ({"kind": "octal"}, "kind must be 'boolean' or 'modular'"),
+        ({"modulus": 1}, "modulus must be an integer of at least 2"),
+        ({"branching": 1.5}, "branching must lie in"),
+        ({"targets": "leaves"}, "targets must be 'trees' or 'nodes'"),
+    ],
+)
+def test_expression_trees_refuse(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        datasets.make_expression_trees(**arguments)

@@ -30,7 +30,17 @@ def test_import_loads_numpy_and_the_core_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "use", ["Recurrent", "load_model", "Model", "converters", "EpochInfo", "gradient_flow", "gate_statistics"]
+    "use",
+    [
+        "Recurrent",
+        "load_model",
+        "Model",
+        "converters",
+        "EpochInfo",
+        "gradient_flow",
+        "gate_statistics",
+        "TreeRecurrent",
+    ],
 )
 def test_what_needs_numpy_only(use: str) -> None:
     assert not HEAVY & set(fresh(LOADED.format(f"import lstmcore; lstmcore.{use}")))

@@ -36,8 +36,8 @@ def stub_functions() -> dict[str, ast.FunctionDef]:
             functions[name] = node
         elif isinstance(node, ast.ClassDef):
             for inner, function in public(node.body).items():
-                decorators = [d.id for d in function.decorator_list if isinstance(d, ast.Name)]  # type: ignore[attr-defined]
-                if isinstance(function, ast.FunctionDef) and "property" not in decorators:
+                decorators = {ast.unparse(d) for d in function.decorator_list}  # type: ignore[attr-defined]
+                if isinstance(function, ast.FunctionDef) and not decorators & {"property", f"{inner}.setter"}:
                     functions[f"{name}.{inner}"] = function
     return functions
 

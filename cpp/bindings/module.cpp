@@ -15,4 +15,5 @@ PYBIND11_MODULE(_core, module) {
   lstmcore::bindings::register_trainer(module);
   lstmcore::bindings::register_optimiser(module);
   lstmcore::bindings::register_tensors(module);
+  lstmcore::bindings::register_tree(module);
 }

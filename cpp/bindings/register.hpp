@@ -12,5 +12,6 @@ void register_model(pybind11::module_& module);
 void register_trainer(pybind11::module_& module);
 void register_optimiser(pybind11::module_& module);
 void register_tensors(pybind11::module_& module);
+void register_tree(pybind11::module_& module);
 
 }  // namespace lstmcore::bindings

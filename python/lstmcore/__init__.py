@@ -3,8 +3,10 @@
 ``import lstmcore`` loads NumPy and the compiled core. What needs scikit-learn, pandas or matplotlib loads on first use:
 
 - `SequenceClassifier`, `SequenceRegressor`: estimators for whole sequences (scikit-learn).
+- `TreeClassifier`, `TreeRegressor`: estimators for trees and their nodes.
 - `load(path)`: the estimator in a model file; `load_model(path)`: its network alone, for NumPy.
 - `Recurrent`: the layer itself, with forward, backward and streaming step.
+- `TreeRecurrent`: the tree-LSTM, forward and backward.
 - `gradient_flow`, `gate_statistics`: what happens inside a network over time.
 - `converters`, `datasets`, `diagnostics`, `plotting`: submodules.
 """
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from .persistence import load
     from .recurrent import Recurrent
     from .regressor import SequenceRegressor
+    from .tree_classifier import TreeClassifier
+    from .tree_layer import TreeRecurrent
+    from .tree_regressor import TreeRegressor
 
 __all__ = [
     "EpochInfo",
@@ -34,6 +39,9 @@ __all__ = [
     "Recurrent",
     "SequenceClassifier",
     "SequenceRegressor",
+    "TreeClassifier",
+    "TreeRecurrent",
+    "TreeRegressor",
     "__version__",
     "build_info",
     "cells",
@@ -56,6 +64,9 @@ _LAZY = {
     "Recurrent": "recurrent",
     "SequenceClassifier": "classifier",
     "SequenceRegressor": "regressor",
+    "TreeClassifier": "tree_classifier",
+    "TreeRecurrent": "tree_layer",
+    "TreeRegressor": "tree_regressor",
     "converters": None,
     "datasets": None,
     "diagnostics": None,

@@ -252,6 +252,74 @@ class Trainer:
         """The quantity that the plateau schedule watches (lower is better), once an epoch."""
 
 @final
+class TreeTape:
+    """What TreeRecurrent.forward(..., training=True) saves for backward(). It keeps the layer alive."""
+
+    @property
+    def nodes(self) -> int:
+        """M of the recorded forest."""
+
+@final
+class TreeGradients:
+    """What TreeRecurrent.backward() returns."""
+
+    @property
+    def x(self) -> Array:
+        """Gradient of x: (M, I)."""
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """Gradient of each parameter, by name: views of one flat array (their .base)."""
+
+class TreeRecurrent:
+    """A tree-LSTM (Tai, Socher & Manning 2015) over a forest of M nodes.
+
+    All methods may run at once from several threads; they release the GIL.
+    """
+
+    def __init__(
+        self,
+        kind: str = "child_sum",
+        input_size: int = ...,
+        hidden_size: int = ...,
+        arity: int | None = None,
+        dtype: DTypeLike = "float32",
+        seed: int = 0,
+        n_threads: int | None = None,
+    ) -> None:
+        """input_size and hidden_size are required, and with kind "nary" arity."""
+    @property
+    def kind(self) -> str: ...
+    @property
+    def input_size(self) -> int: ...
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def arity(self) -> int | None: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def n_threads(self) -> int | None:
+        """May be set, but not while another thread runs this layer."""
+    @n_threads.setter
+    def n_threads(self, value: int | None) -> None: ...
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """Order of the row blocks of W and b: i, f, u, o."""
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """Name -> writable view of the live weights: "W", "U", "b". A new dict each time."""
+    def forward(
+        self, x: ArrayLike, parents: ArrayLike, positions: ArrayLike | None = None, training: bool = False
+    ) -> Any:
+        """(h, state), or (h, state, tape) with training=True: h (M, H) of every node, state "h" and "c".
+
+        x: (M, I); parents: (M,) integers, -1 for a root; positions: (M,) among siblings, -1 for a root.
+        """
+    def backward(self, tape: TreeTape, dh: ArrayLike | None, dc: ArrayLike | None = None) -> TreeGradients:
+        """Gradients of a scalar loss; dh, dc (M, H), None for zeros. A tape serves once."""
+
 class Optimiser:
     """What Trainer does with a gradient, for weights that live in arrays.
 

@@ -1,4 +1,4 @@
-"""Sequence data to try things on: a recorded set, one from scikit-learn, and synthetic tasks.
+"""Data to try things on: a recorded set, one from scikit-learn, synthetic tasks, and trees.
 
 Every function returns ``(X, y)`` in a form that the estimators take as it is: X is an array (N, T, I) where all
 sequences have one length, otherwise a list of N arrays (T_i, I); y has N entries. N sequences, T steps, I features.
@@ -10,6 +10,8 @@ steps far before the end, everything between is noise, so a network that forgets
 `make_parity`, `make_modular_arithmetic` and `make_associative_recall` probe what a cell can compute at all: the first
 two need a state that every step may change (Delétang et al. 2023; Beck et al. 2024), the third a memory for many pairs
 (Arora et al. 2023). docs/probes.md shows which cells pass.
+
+`make_expression_trees` is for the estimators of trees: nested expressions, X a list of (features, parents).
 """
 
 from __future__ import annotations
@@ -22,11 +24,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ._expressions import expression_tokens, expression_values, make_expression_trees
+
 __all__ = [
     "adding_problem",
     "digits_as_sequences",
+    "expression_tokens",
+    "expression_values",
     "load_japanese_vowels",
     "make_associative_recall",
+    "make_expression_trees",
     "make_modular_arithmetic",
     "make_parity",
     "read_ts",

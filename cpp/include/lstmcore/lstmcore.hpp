@@ -7,3 +7,4 @@
 #include <lstmcore/recurrent.hpp>
 #include <lstmcore/tensor_file.hpp>
 #include <lstmcore/trainer.hpp>
+#include <lstmcore/tree.hpp>

@@ -3,6 +3,7 @@
 // Shape letters used throughout the library:
 //   T time steps   N sequences in the batch   I input features   H hidden units   G gates
 //   L layers       D directions (1 or 2)      K outputs (classes or targets)
+//   M nodes of a forest
 #pragma once
 
 #include <cstddef>

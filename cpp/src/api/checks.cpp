@@ -37,17 +37,6 @@ void expect(bool holds, const char* name, double found, const char* expected) {
   if (!holds) fail(std::string(name) + ": expected " + expected + ", got " + text_of(found));
 }
 
-void check_size(const char* name, std::int64_t value) {
-  // 2³¹ keeps every product of sizes inside 64 bits.
-  if (value < 1 || value > (std::int64_t{1} << 31)) {
-    fail(std::string(name) + ": expected an integer from 1 to 2147483648, got " + std::to_string(value));
-  }
-}
-
-void check_threads(int n) {
-  if (n < 0) fail("n_threads: expected 0 (all cores) or more, got " + std::to_string(n));
-}
-
 void check_option(const std::string& cell, const std::string& name, const OptionInfo& info, const Option& value) {
   const std::string where = "cell_options: " + name + " of cell '" + cell + "': expected ";
   if (!info.allowed.empty()) {
@@ -198,6 +187,17 @@ void check_head(const ModelConfig& config) {
 }  // namespace
 
 void fail(const std::string& message) { throw std::invalid_argument(message); }
+
+void check_size(const char* name, std::int64_t value) {
+  // 2³¹ keeps every product of sizes inside 64 bits.
+  if (value < 1 || value > (std::int64_t{1} << 31)) {
+    fail(std::string(name) + ": expected an integer from 1 to 2147483648, got " + std::to_string(value));
+  }
+}
+
+void check_threads(int n) {
+  if (n < 0) fail("n_threads: expected 0 (all cores) or more, got " + std::to_string(n));
+}
 
 void check(const RecurrentConfig& config) {
   check_size("input_size", config.input_size);

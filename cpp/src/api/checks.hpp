@@ -14,6 +14,10 @@ void check(const Sequences& x, std::int64_t features);
 /// Kind of target fits the loss, labels in range, numbers finite, weights finite and ≥ 0.
 void check(const Targets& y, const TrainerConfig& config, const ModelConfig& model, std::int64_t count);
 
+/// A size: 1 … 2³¹. A number of threads: 0 or more.
+void check_size(const char* name, std::int64_t value);
+void check_threads(int n);
+
 [[noreturn]] void fail(const std::string& message);
 
 }  // namespace lstmcore::checks

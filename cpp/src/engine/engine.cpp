@@ -34,6 +34,9 @@ class EngineOfThisIsa final : public engine::Engine {
     return dtype == Dtype::float32 ? lstmcore::make_optimiser<float>(config, tensors)
                                    : lstmcore::make_optimiser<double>(config, tensors);
   }
+  std::unique_ptr<engine::TreeEngine> make_tree(const TreeConfig& config) const override {
+    return config.dtype == Dtype::float32 ? lstmcore::make_tree<float>(config) : lstmcore::make_tree<double>(config);
+  }
 };
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <lstmcore/build_info.hpp>
 #include <lstmcore/trainer.hpp>
+#include <lstmcore/tree.hpp>
 
 #include <memory>
 
@@ -33,6 +34,25 @@ class RecurrentEngine {
   virtual void backward(TapeEngine& tape, const void* const* dy, const void* const* d_final, void* const* dx,
                         void* const* d_initial, void* gradient) const = 0;
   virtual void step(const void* x, std::int64_t count, void* const* state, void* y) const = 0;
+};
+
+class TreeTapeEngine {
+ public:
+  virtual ~TreeTapeEngine() = default;
+  virtual std::int64_t nodes() const noexcept = 0;
+};
+
+class TreeEngine {
+ public:
+  virtual ~TreeEngine() = default;
+  virtual const TreeConfig& config() const noexcept = 0;
+  virtual void set_threads(int n_threads) noexcept = 0;
+  virtual const std::vector<std::string>& gates() const noexcept = 0;
+  virtual const std::vector<TensorInfo>& tensors() const noexcept = 0;
+  virtual void* parameters() noexcept = 0;
+  virtual std::unique_ptr<TreeTapeEngine> make_tape() const = 0;
+  virtual void forward(const Forest& forest, void* h, void* c, TreeTapeEngine* tape) const = 0;
+  virtual void backward(TreeTapeEngine& tape, const void* dh, const void* dc, void* dx, void* gradient) const = 0;
 };
 
 class StreamEngine {
@@ -94,6 +114,7 @@ class Engine {
   /// tensors: one after another from offset 0 on.
   virtual std::unique_ptr<OptimiserEngine> make_optimiser(const TrainerConfig& config, Dtype dtype,
                                                           const std::vector<TensorInfo>& tensors) const = 0;
+  virtual std::unique_ptr<TreeEngine> make_tree(const TreeConfig& config) const = 0;
 
  protected:
   ~Engine() = default;

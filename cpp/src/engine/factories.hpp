@@ -13,5 +13,7 @@ std::unique_ptr<engine::ModelEngine> make_model(const ModelConfig& config);
 template <class T>
 std::unique_ptr<engine::OptimiserEngine> make_optimiser(const TrainerConfig& config,
                                                         const std::vector<TensorInfo>& tensors);
+template <class T>
+std::unique_ptr<engine::TreeEngine> make_tree(const TreeConfig& config);
 
 LSTMCORE_END_NAMESPACE

@@ -25,6 +25,17 @@ struct GradientOperand {
   const T* row(std::int64_t r) const noexcept { return pointers != nullptr ? pointers[r] + first_column : rows[r]; }
 };
 
+/// Rows of dG that do not lie at a fixed distance.
+template <class T>
+struct PointerRows {
+  const T* const* pointers = nullptr;
+  std::int64_t first_column = 0;
+
+  const T* operator[](std::int64_t row) const noexcept { return pointers[row] + first_column; }
+  PointerRows from(std::int64_t row) const noexcept { return {pointers + row, first_column}; }
+  PointerRows columns(std::int64_t first) const noexcept { return {pointers, first_column + first}; }
+};
+
 template <class T>
 class WeightGradient {
  public:
@@ -39,9 +50,10 @@ class WeightGradient {
   }
 
   /// Columns [first, last) of dG (block order, `gates` gates, `hidden` units). bias: gradient [G·H], or null.
-  static void run(std::int64_t rows, Rows<const T> dg, int gates, std::int64_t hidden, std::int64_t first,
-                  std::int64_t last, const GradientOperand<T>* operands, int operand_count, T* bias,
-                  T* scratch) noexcept {
+  /// D: Rows<const T> or PointerRows<T>.
+  template <class D>
+  static void run(std::int64_t rows, D dg, int gates, std::int64_t hidden, std::int64_t first, std::int64_t last,
+                  const GradientOperand<T>* operands, int operand_count, T* bias, T* scratch) noexcept {
     T* packed_a = scratch;
     T* packed_b = packed_a + kColumnsOfA * kDepth + 2 * kLanes<T>;
     T* c = packed_b + kDepth * kPacks * kLanes<T>;
@@ -80,7 +92,8 @@ class WeightGradient {
     return unit < hidden ? column / W % gates * hidden + unit : -1;
   }
 
-  static void bias_gradient(std::int64_t rows, Rows<const T> dg, int gates, std::int64_t hidden, std::int64_t first,
+  template <class D>
+  static void bias_gradient(std::int64_t rows, D dg, int gates, std::int64_t hidden, std::int64_t first,
                             std::int64_t width, T* bias, T* sum) noexcept {
     std::fill_n(sum, width, T{0});
     for (std::int64_t row = 0; row < rows; ++row) {
@@ -96,7 +109,8 @@ class WeightGradient {
   /// Tiles of kTileRows columns of dG, each k by k. Rows of dG are read from left to right: column by column, rows
   /// whose distance is a power of two would fall into the same cache sets (it took 6% of a training pass at H = 128).
   /// Whole packs are copied; what they write too much is overwritten by the next k.
-  static void pack_a(std::int64_t depth, Rows<const T> dg, std::int64_t width, T* out) noexcept {
+  template <class D>
+  static void pack_a(std::int64_t depth, D dg, std::int64_t width, T* out) noexcept {
     constexpr int W = kLanes<T>;
     const std::int64_t whole = width / kTileRows * kTileRows;
     const std::int64_t rest = width - whole;
