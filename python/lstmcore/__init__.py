@@ -5,6 +5,7 @@
 - `SequenceClassifier`, `SequenceRegressor`: estimators for whole sequences (scikit-learn).
 - `load(path)`: the estimator in a model file; `load_model(path)`: its network alone, for NumPy.
 - `Recurrent`: the layer itself, with forward, backward and streaming step.
+- `ConvRecurrent`: the same over sequences of images.
 - `gradient_flow`, `gate_statistics`: what happens inside a network over time.
 - `converters`, `datasets`, `diagnostics`, `plotting`: submodules.
 """
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from . import converters, datasets, diagnostics, plotting
     from ._fitting import EpochInfo
     from .classifier import SequenceClassifier
+    from .convolutional import ConvRecurrent
     from .diagnostics import gate_statistics, gradient_flow
     from .model import Model, load_model
     from .persistence import load
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from .regressor import SequenceRegressor
 
 __all__ = [
+    "ConvRecurrent",
     "EpochInfo",
     "Model",
     "ModelFileError",
@@ -51,6 +54,7 @@ __all__ = [
 
 # Name → module that has it (None: the name is a module itself).
 _LAZY = {
+    "ConvRecurrent": "convolutional",
     "EpochInfo": "_fitting",
     "Model": "model",
     "Recurrent": "recurrent",
