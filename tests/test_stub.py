@@ -84,7 +84,10 @@ def use(target: Any, attribute: str) -> None:
     value(*[None] * len(inspect.signature(value).parameters))
 
 
-@pytest.mark.parametrize("name", ["Recurrent", "ConvRecurrent", "Model", "Tape", "ConvTape", "Gradients", "Sequences", "StreamState", "Trainer"])
+@pytest.mark.parametrize(
+    "name",
+    ["Recurrent", "ConvRecurrent", "Model", "Tape", "ConvTape", "Gradients", "Sequences", "StreamState", "Trainer"],
+)
 def test_objects_without_init_are_errors(name: str) -> None:
     type_ = getattr(_core, name)
     empty = type_.__new__(type_)

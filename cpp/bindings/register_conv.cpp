@@ -274,8 +274,8 @@ py::tuple step(const ConvObject& self, py::handle x, py::handle state) {
 
 // ---- construction, pickling, text
 
-constexpr const char* kKeys[] = {"cell",        "channels", "hidden_channels", "height", "width",    "kernel_size",
-                                 "dilation",    "num_layers", "dtype",         "seed",   "n_threads"};
+constexpr const char* kKeys[] = {"cell",     "channels",   "hidden_channels", "height", "width",    "kernel_size",
+                                 "dilation", "num_layers", "dtype",           "seed",   "n_threads"};
 
 std::unique_ptr<ConvObject> build(const py::dict& fields) {
   const auto field = [&](const char* key) -> py::object {
@@ -306,9 +306,8 @@ std::unique_ptr<ConvObject> build(const py::dict& fields) {
 }
 
 std::unique_ptr<ConvObject> construct(py::handle cell, py::handle channels, py::handle hidden_channels,
-                                      py::handle height, py::handle width, py::handle kernel_size,
-                                      py::handle dilation, py::handle num_layers, py::handle dtype, py::handle seed,
-                                      py::handle n_threads) {
+                                      py::handle height, py::handle width, py::handle kernel_size, py::handle dilation,
+                                      py::handle num_layers, py::handle dtype, py::handle seed, py::handle n_threads) {
   const py::handle values[] = {cell,     channels,   hidden_channels, height, width,    kernel_size,
                                dilation, num_layers, dtype,           seed,   n_threads};
   py::dict fields;

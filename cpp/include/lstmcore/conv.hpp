@@ -11,8 +11,8 @@ namespace engine {
 class ConvEngine;
 }
 
-/// The cells of `Recurrent` with convolutions in place of the products W·x and R·h: "same" padding with zeros, stride 1.
-/// Peepholes are maps: one weight for each unit and pixel.
+/// The cells of `Recurrent` with convolutions in place of the products W·x and R·h: "same" padding with zeros,
+/// stride 1. Peepholes are maps: one weight for each unit and pixel.
 struct ConvConfig {
   std::string cell = "lstm";         ///< lstm, peephole or gru (reset after)
   std::int64_t channels = 0;         ///< C of the input, ≥ 1

@@ -238,8 +238,9 @@ void check(const ConvConfig& config) {
   const double weights = number(config.num_layers) * 4.0 * number(config.hidden_channels) * taps * channels;
   const double pixels = number(config.height) * number(config.width);
   if (weights > 1e15 || pixels * channels * number(config.num_layers) * 40.0 > 1e15) {
-    fail("channels, hidden_channels, height, width, kernel_size, num_layers: together they need more weights, or images "
-         "larger, than can be addressed");
+    fail(
+        "channels, hidden_channels, height, width, kernel_size, num_layers: together they need more weights, or images "
+        "larger, than can be addressed");
   }
 }
 

@@ -16,9 +16,7 @@ ConvRecurrent& ConvRecurrent::operator=(ConvRecurrent&&) noexcept = default;
 const ConvConfig& ConvRecurrent::config() const noexcept { return impl_->config(); }
 const std::vector<std::string>& ConvRecurrent::gates() const noexcept { return impl_->gates(); }
 const std::vector<std::string>& ConvRecurrent::states() const noexcept { return impl_->states(); }
-std::int64_t ConvRecurrent::input_size() const noexcept {
-  return config().channels * config().height * config().width;
-}
+std::int64_t ConvRecurrent::input_size() const noexcept { return config().channels * config().height * config().width; }
 std::int64_t ConvRecurrent::output_size() const noexcept {
   return config().hidden_channels * config().height * config().width;
 }

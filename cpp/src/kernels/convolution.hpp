@@ -181,7 +181,7 @@ class Convolution {
   std::array<std::vector<Run>, 2> runs_;
   std::size_t count_ = 0;
   std::int64_t depth_ = 0;  ///< channels of all inputs
-  std::int64_t row_ = 0;    ///< distance of tiles in the scratch: whole packs are written, each over the end of the last
+  std::int64_t row_ = 0;  ///< distance of tiles in the scratch: whole packs are written, each over the end of the last
   std::int64_t blocks_ = 0;
   int panel_packs_ = 1;
 };

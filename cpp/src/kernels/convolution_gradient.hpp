@@ -24,7 +24,7 @@ class ConvolutionGradient {
       inputs_[count_] = input;
       if (method == ConvolutionMethod::direct) {
         runs_[count_] = window_runs(taps, image, input.channels, input.depth, std::int64_t{1} << 60);
-        for (const Run& run : runs_[count_]) row_ += round_up(run.depth);
+        for (const Run& run : runs_[count_]) row_ += padded<T>(run.depth);
       } else {
         row_ = std::max(row_, depth_ + padded<T>(input.depth));
       }
@@ -32,7 +32,7 @@ class ConvolutionGradient {
       ++count_;
     }
     if (method == ConvolutionMethod::winograd) row_ = spread_rows<T>(row_);
-    sum_row_ = method == ConvolutionMethod::direct ? row_ : round_up(depth_);
+    sum_row_ = method == ConvolutionMethod::direct ? row_ : padded<T>(depth_);
   }
 
   /// Lines of a band.
@@ -46,7 +46,8 @@ class ConvolutionGradient {
   std::int64_t scratch() const noexcept {
     if (method_ == ConvolutionMethod::direct) return sums_size() + columns_;
     const std::int64_t tiles = (std::min(band(), image_.height) + winograd::kOut - 1) / winograd::kOut * tiles_x();
-    return sums_size() + columns_ + winograd::kPoints * (spread_rows<T>(tiles * row_) + spread_rows<T>(tiles * dg_row()));
+    return sums_size() + columns_ +
+           winograd::kPoints * (spread_rows<T>(tiles * row_) + spread_rows<T>(tiles * dg_row()));
   }
 
   void begin(T* scratch, Member member) const noexcept {
@@ -89,7 +90,7 @@ class ConvolutionGradient {
     const std::int64_t line = image_.pitch * columns_;
     bias_sums(dg, line, lines, scratch + sums_size(), member);
     if (method_ == ConvolutionMethod::direct) {
-      const Member::Range range = member.share(columns_, kOuterRows);
+      const Member::Range range = member.share(columns_, tile_rows(2));
       for (std::int64_t y = 0; y < lines; ++y) {
         T* sums = scratch + range.begin * sum_row_;
         for (std::size_t i = 0; i < count_; ++i) {
@@ -97,7 +98,7 @@ class ConvolutionGradient {
           for (const Run& run : runs_[i]) {
             outer_product<T>(range.end - range.begin, run.depth, image_.width, dg + y * line + range.begin, columns_,
                              from[i] + y * image_.pitch * pixel + run.offset, pixel, sums, sum_row_);
-            sums += round_up(run.depth);
+            sums += padded<T>(run.depth);
           }
         }
       }
@@ -142,16 +143,13 @@ class ConvolutionGradient {
             to[k % depth * window + taps_.place(t / taps_.columns(), t % taps_.columns())] = sums[k];
           }
           tap += run.depth / depth;
-          sums += round_up(run.depth);
+          sums += padded<T>(run.depth);
         }
       }
     }
   }
 
  private:
-  static std::int64_t round_up(std::int64_t columns) noexcept {
-    return (columns + kOuterWidth<T> - 1) / kOuterWidth<T> * kOuterWidth<T>;
-  }
   std::int64_t tiles_x() const noexcept { return (image_.width + winograd::kOut - 1) / winograd::kOut; }
   std::int64_t dg_row() const noexcept { return spread_rows<T>(columns_); }
   std::int64_t sums_size() const noexcept {
@@ -177,7 +175,7 @@ class ConvolutionGradient {
   std::size_t count_ = 0;
   std::int64_t columns_ = 0;  ///< of dG, in block order
   std::int64_t depth_ = 0;
-  std::int64_t row_ = 0;      ///< direct: columns of the sums; else distance of tiles
+  std::int64_t row_ = 0;  ///< direct: columns of the sums; else distance of tiles
   std::int64_t sum_row_ = 0;
 };
 

@@ -22,9 +22,7 @@ struct ImageShape {
   std::int64_t pixels() const noexcept { return lines * pitch; }
   std::int64_t inner() const noexcept { return height * width; }
   /// Pixel (y, x), counted with the border.
-  std::int64_t at(std::int64_t y, std::int64_t x = 0) const noexcept {
-    return (y + border_y) * pitch + x + border_x;
-  }
+  std::int64_t at(std::int64_t y, std::int64_t x = 0) const noexcept { return (y + border_y) * pitch + x + border_x; }
 };
 
 /// Images of one pass, one after the other.

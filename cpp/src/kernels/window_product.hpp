@@ -1,4 +1,5 @@
-// Convolution as products in place: C[pixels × packs·W] (+)= Σ over the runs of a window of A[pixels, shifted] · B[run].
+// Convolution as products in place: C[pixels × packs·W] (+)= Σ over the runs of a window of A[pixels, shifted] ·
+// B[run].
 #pragma once
 
 #include "kernels/image.hpp"
@@ -15,8 +16,8 @@ constexpr std::int64_t window_chunk(int packs) noexcept {
 /// The register tile (kernels/tile.hpp) with the loop over runs inside: accumulators are loaded and stored once for all
 /// taps. Again each element is one chain of multiply-adds in the order of k.
 template <class T, int kRows, int kPacks, Start kStart>
-__attribute__((noinline)) void window_tile(const Run* runs, std::int64_t count, const T* a, std::int64_t lda, const T* b,
-                                           T* c, std::int64_t ldc, const T* bias) noexcept {
+__attribute__((noinline)) void window_tile(const Run* runs, std::int64_t count, const T* a, std::int64_t lda,
+                                           const T* b, T* c, std::int64_t ldc, const T* bias) noexcept {
   constexpr int W = kLanes<T>;
   Pack<T> acc[kRows][kPacks];
   for (int i = 0; i < kRows; ++i) {

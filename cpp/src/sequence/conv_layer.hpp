@@ -85,9 +85,9 @@ struct ConvLayer {
     const int gates = shape->dense.gates;
     pack_gate_vector<T>(parameters + at.b, gates, hidden, to.bias[0]);
     if (forwards == 2) pack_gate_vector<T>(parameters + at.bR, gates, hidden, to.bias[1]);
-    if (to.maps != nullptr) visit_maps([&](std::int64_t packed, std::int64_t user) {
-      to.maps[packed] = user < 0 ? T{0} : parameters[at.P + user];
-    });
+    if (to.maps != nullptr)
+      visit_maps(
+          [&](std::int64_t packed, std::int64_t user) { to.maps[packed] = user < 0 ? T{0} : parameters[at.P + user]; });
   }
 
   /// Weights for gradients that flow back: of_h, R, else W.
@@ -142,13 +142,13 @@ struct ConvPass {
   ConvWeights<T> weights;
 
   // backward
-  T *back_h = nullptr, *back_x = nullptr;   ///< packed weights
-  Images<T> d_out;                          ///< gradient of out
-  Images<T> d_input;                        ///< of the input; absent: not wanted
-  Images<T> dh;                             ///< [N]: gradient of the final h, at the end of the initial h
+  T *back_h = nullptr, *back_x = nullptr;  ///< packed weights
+  Images<T> d_out;                         ///< gradient of out
+  Images<T> d_input;                       ///< of the input; absent: not wanted
+  Images<T> dh;                            ///< [N]: gradient of the final h, at the end of the initial h
   std::array<Images<T>, kMaxStates> d_state{};
   T* d_maps = nullptr;
-  std::array<T*, 2> gradient{};             ///< scratch of ConvLayer::gradient
+  std::array<T*, 2> gradient{};  ///< scratch of ConvLayer::gradient
 };
 
 LSTMCORE_END_NAMESPACE

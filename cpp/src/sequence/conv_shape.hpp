@@ -43,9 +43,10 @@ struct ConvShape {
     image.pitch = whole(image.width) + 2 * image.border_x;
   }
 
-  /// Lines that a thread takes at once. Weights are read once a strip.
+  /// Lines that a thread takes at once. Weights are read once a strip, and 32 tiles fill the register tiles better than
+  /// 16 (by a tenth at 16 channels).
   std::int64_t strip_lines() const noexcept {
-    constexpr std::int64_t kPixels = 256;
+    constexpr std::int64_t kPixels = 512;
     const std::int64_t unit = method == ConvolutionMethod::winograd ? winograd::kOut : 1;
     return std::max<std::int64_t>(1, kPixels / image.width / unit) * unit;
   }

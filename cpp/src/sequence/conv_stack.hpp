@@ -1,6 +1,7 @@
 // A stack of convolutional layers over a ragged batch: everything of a pass in one parallel region.
 #pragma once
 
+#include "kernels/planes.hpp"
 #include "sequence/conv_steps.hpp"
 
 #include <cstring>
@@ -26,9 +27,7 @@ class ConvStack {
   using Workspace = ConvWorkspace<T>;
 
   explicit ConvStack(const ConvConfig& config)
-      : shape_(config),
-        kernels_(kernels_of<T>(dense_config(config))),
-        tensors_(conv_tensors(shape_, &at_)) {
+      : shape_(config), kernels_(kernels_of<T>(dense_config(config))), tensors_(conv_tensors(shape_, &at_)) {
     for (std::int64_t layer = 0; layer < shape_.dense.layers; ++layer) layers_.emplace_back(shape_, layer);
   }
   ConvStack(const ConvStack&) = delete;  // layers point to the shape
@@ -312,10 +311,7 @@ class ConvStack {
       T* const line = to.pixel(index, y);
       if (planes == nullptr || channels < to.channels) std::fill_n(line, width * to.channels, T{0});
       if (planes == nullptr) continue;
-      for (std::int64_t x = 0; x < width; ++x) {
-        const T* const from = planes + y * width + x;
-        for (std::int64_t c = 0; c < channels; ++c) line[x * to.channels + c] = from[c * inner];
-      }
+      planes_to_pixels<T>(planes + y * width, inner, channels, width, line, to.channels);
     }
   }
 
@@ -323,11 +319,7 @@ class ConvStack {
     const std::int64_t width = shape_.image.width;
     const std::int64_t inner = shape_.image.inner();
     for (std::int64_t y = 0; y < shape_.image.height; ++y) {
-      const T* const line = from.pixel(index, y);
-      for (std::int64_t c = 0; c < channels; ++c) {
-        T* const to = planes + c * inner + y * width;
-        for (std::int64_t x = 0; x < width; ++x) to[x] = line[x * from.channels + c];
-      }
+      pixels_to_planes<T>(from.pixel(index, y), from.channels, channels, width, planes + y * width, inner);
     }
   }
 

@@ -222,8 +222,8 @@ struct ConvSteps {
         for (std::size_t k = 0; k < cell.vectors; ++k) {
           const VectorTerm& term = cell.vector_terms[k];
           const auto s = static_cast<std::size_t>(term.state);
-          const T* const values = term.input == VectorInput::next_state ? pass.record[s].pixel(row, y)
-                                                                        : state_before(s, t, n, y, true);
+          const T* const values =
+              term.input == VectorInput::next_state ? pass.record[s].pixel(row, y) : state_before(s, t, n, y, true);
           const T* const dg = pass.gates.pixel(row, y) + term.gate * W;
           T* const to = pass.d_maps + y * shape.image.width * vectors * hp + static_cast<std::int64_t>(k) * W;
           for (std::int64_t x = 0; x < shape.image.width; ++x) {
