@@ -86,7 +86,18 @@ def use(target: Any, attribute: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Recurrent", "ConvRecurrent", "Model", "Tape", "ConvTape", "Gradients", "Sequences", "StreamState", "Trainer"],
+    [
+        "Recurrent",
+        "ConvRecurrent",
+        "Model",
+        "Tape",
+        "ConvTape",
+        "Gradients",
+        "Sequences",
+        "StreamState",
+        "Trainer",
+        "Optimiser",
+    ],
 )
 def test_objects_without_init_are_errors(name: str) -> None:
     type_ = getattr(_core, name)
@@ -113,6 +124,6 @@ def test_subclasses() -> None:
         Early()
     with pytest.raises(TypeError, match=r"__init__\(\) must be called"):
         Never()
-    for final in (_core.Tape, _core.Gradients, _core.Sequences, _core.StreamState, _core.Trainer):
+    for final in (_core.Tape, _core.Gradients, _core.Sequences, _core.StreamState, _core.Trainer, _core.Optimiser):
         with pytest.raises(TypeError, match=r"not an acceptable base type"):
             type("Derived", (final,), {})

@@ -14,4 +14,6 @@ PYBIND11_MODULE(_core, module) {
   lstmcore::bindings::register_conv(module);
   lstmcore::bindings::register_model(module);
   lstmcore::bindings::register_trainer(module);
+  lstmcore::bindings::register_optimiser(module);
+  lstmcore::bindings::register_tensors(module);
 }

@@ -3,6 +3,7 @@
 
 #include "arrays.hpp"
 
+#include <lstmcore/optimiser.hpp>
 #include <lstmcore/trainer.hpp>
 
 #include <atomic>
@@ -156,6 +157,18 @@ struct TrainerObject {
   Loss loss;
 };
 
+/// `Optimiser`: of arrays that Python owns.
+struct OptimiserObject {
+  OptimiserObject(Optimiser&& built, std::vector<py::array> owned)
+      : optimiser(std::move(built)), names(interned_tensor_names(optimiser.tensors())), arrays(std::move(owned)) {}
+
+  Optimiser optimiser;
+  std::vector<py::str> names;
+  std::vector<py::array> arrays;           ///< the weights, in the order of the tensors
+  std::vector<char> parameters, gradient;  ///< flat copies, which keep their memory from step to step
+  Usage usage;
+};
+
 /// Loads an instance after a look at whether __init__ has run: pybind11 itself would hand out raw memory for an object
 /// that __new__ alone has made, or a subclass that uses a method before super().__init__().
 template <class T>
@@ -192,6 +205,9 @@ struct type_caster<lstmcore::bindings::StreamObject>
 template <>
 struct type_caster<lstmcore::bindings::TrainerObject>
     : lstmcore::bindings::ConstructedCaster<lstmcore::bindings::TrainerObject> {};
+template <>
+struct type_caster<lstmcore::bindings::OptimiserObject>
+    : lstmcore::bindings::ConstructedCaster<lstmcore::bindings::OptimiserObject> {};
 }  // namespace pybind11::detail
 
 namespace lstmcore::bindings {

@@ -11,5 +11,7 @@ void register_recurrent(pybind11::module_& module);
 void register_conv(pybind11::module_& module);
 void register_model(pybind11::module_& module);
 void register_trainer(pybind11::module_& module);
+void register_optimiser(pybind11::module_& module);
+void register_tensors(pybind11::module_& module);
 
 }  // namespace lstmcore::bindings

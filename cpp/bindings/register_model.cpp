@@ -2,8 +2,6 @@
 #include "objects.hpp"
 #include "register.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -13,36 +11,12 @@ namespace {
 
 constexpr const char* kModel = "Model";
 
-using Texts = std::map<std::string, std::string>;
-
-Texts to_texts(py::handle value, const std::string& name) {
-  Texts texts;
-  for (const auto& item : to_dict(value, name)) {
-    const std::string key = to_text(item.first, name + " key");
-    texts[key] = to_text(item.second, entry_name(name, key));
-  }
-  return texts;
-}
-
-py::dict texts_object(const Texts& texts) {
-  py::dict result;
-  for (const auto& [key, text] : texts) result[py::str(key)] = text;
-  return result;
-}
-
 std::unique_ptr<ModelObject> build(const ModelConfig& config) {
   const auto make = [&config] {
     const ReleaseGil release;
     return Model(config);
   };
   return std::make_unique<ModelObject>(make(), Texts());
-}
-
-/// Files that are missing or forbidden are OSErrors in Python (FileNotFoundError, PermissionError …), not bad models.
-void require_access(const std::string& needed, int mode, py::handle path) {
-  if (::access(needed.c_str(), mode) == 0) return;
-  PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path.ptr());
-  throw py::error_already_set();
 }
 
 std::unique_ptr<ModelObject> load(py::handle path) {
@@ -56,7 +30,7 @@ std::unique_ptr<ModelObject> load(py::handle path) {
     Texts metadata = model.metadata();
     return std::make_unique<ModelObject>(std::move(model), std::move(metadata));
   } catch (const ModelFileError&) {
-    require_access(file, R_OK, path);
+    require_readable(file, path);
     throw;
   }
 }
@@ -72,11 +46,7 @@ void save(const ModelObject& self, py::handle path, py::handle metadata) {
   try {
     write();
   } catch (const ModelFileError&) {
-    const std::size_t slash = file.find_last_of('/');
-    const std::string folder = slash == std::string::npos ? "." : file.substr(0, slash + 1);
-    require_access(folder, W_OK, path);
-    require_access(folder, X_OK, path);
-    if (::access(file.c_str(), F_OK) == 0) require_access(file, W_OK, path);
+    require_writable(file, path);
     throw;
   }
 }

@@ -6,117 +6,11 @@
 #include <cmath>
 #include <optional>
 #include <utility>
-#include <variant>
 
 namespace lstmcore::bindings {
 namespace {
 
 constexpr const char* kModel = "Model";
-
-// ---- options
-
-template <class Enum>
-struct Choice {
-  Enum TrainerConfig::* member;
-  std::vector<std::pair<const char*, Enum>> values;
-};
-
-struct Threads {};
-struct Seed {};
-
-using Member = std::variant<double TrainerConfig::*, std::int64_t TrainerConfig::*, bool TrainerConfig::*, Threads,
-                            Seed, Choice<Loss>, Choice<Solver>, Choice<Schedule>>;
-
-struct Option {
-  const char* name;
-  Member member;
-};
-
-const std::vector<Option>& trainer_options() {
-  using C = TrainerConfig;
-  static const std::vector<Option> options{
-      {"loss", Choice<Loss>{&C::loss,
-                            {{"cross_entropy", Loss::cross_entropy},
-                             {"squared", Loss::squared},
-                             {"absolute", Loss::absolute},
-                             {"huber", Loss::huber}}}},
-      {"huber_delta", &C::huber_delta},
-      {"solver",
-       Choice<Solver>{
-           &C::solver,
-           {{"sgd", Solver::sgd}, {"rmsprop", Solver::rmsprop}, {"adam", Solver::adam}, {"adamw", Solver::adamw}}}},
-      {"learning_rate", &C::learning_rate},
-      {"momentum", &C::momentum},
-      {"nesterov", &C::nesterov},
-      {"beta_1", &C::beta_1},
-      {"beta_2", &C::beta_2},
-      {"epsilon", &C::epsilon},
-      {"rho", &C::rho},
-      {"alpha", &C::alpha},
-      {"schedule", Choice<Schedule>{&C::schedule,
-                                    {{"constant", Schedule::constant},
-                                     {"step", Schedule::step},
-                                     {"cosine", Schedule::cosine},
-                                     {"plateau", Schedule::plateau}}}},
-      {"epochs", &C::epochs},
-      {"schedule_factor", &C::schedule_factor},
-      {"schedule_every", &C::schedule_every},
-      {"tolerance", &C::tolerance},
-      {"clip_norm", &C::clip_norm},
-      {"clip_value", &C::clip_value},
-      {"label_smoothing", &C::label_smoothing},
-      {"max_norm", &C::max_norm},
-      {"gradient_noise", &C::gradient_noise},
-      {"bptt_steps", &C::bptt_steps},
-      {"checkpoint_steps", &C::checkpoint_steps},
-      {"batch_size", &C::batch_size},
-      {"shuffle", &C::shuffle},
-      {"seed", Seed{}},
-      {"n_threads", Threads{}},
-  };
-  return options;
-}
-
-struct Assign {
-  TrainerConfig& config;
-  py::handle value;
-  std::string name;
-
-  void operator()(double TrainerConfig::* member) const { config.*member = to_number(value, name); }
-  void operator()(std::int64_t TrainerConfig::* member) const { config.*member = to_integer(value, name); }
-  void operator()(bool TrainerConfig::* member) const { config.*member = to_bool(value, name); }
-  void operator()(Threads) const { config.n_threads = to_threads(value, name); }
-  void operator()(Seed) const { config.seed = to_seed(value, name); }
-  template <class Enum>
-  void operator()(const Choice<Enum>& choice) const {
-    const std::string text = to_text(value, name);
-    std::string allowed;
-    for (const auto& [known, enumerator] : choice.values) {
-      if (text == known) {
-        config.*choice.member = enumerator;
-        return;
-      }
-      allowed += (allowed.empty() ? "'" : ", '") + std::string(known) + "'";
-    }
-    throw py::value_error(name + ": expected one of " + allowed + ", got '" + text + "'");
-  }
-};
-
-TrainerConfig to_trainer_config(py::handle value) {
-  const std::vector<Option>& options = trainer_options();
-  std::vector<std::string> known;
-  known.reserve(options.size());
-  for (const Option& option : options) known.emplace_back(option.name);
-
-  TrainerConfig config;
-  for (const auto& item : to_dict(value, "options")) {
-    const std::string key = to_text(item.first, "options key");
-    require_known("options", key, known);
-    const auto found = std::find_if(options.begin(), options.end(), [&](const Option& o) { return key == o.name; });
-    std::visit(Assign{config, item.second, key}, found->member);
-  }
-  return config;
-}
 
 // ---- targets
 
@@ -259,7 +153,7 @@ auto interruptible(TrainerObject& self, const Work& work) {
 std::unique_ptr<TrainerObject> construct(py::handle model, py::handle options) {
   if (!py::isinstance<ModelObject>(model)) throw py::type_error("model: expected a Model, got " + type_of(model));
   auto& target = model.cast<ModelObject&>();
-  const TrainerConfig config = to_trainer_config(options);
+  const TrainerConfig config = to_trainer_config(options, "options");
   const Exclusive use(target.usage, kModel);
   return std::make_unique<TrainerObject>(py::reinterpret_borrow<py::object>(model), target, config);
 }

@@ -2,6 +2,8 @@
 
 #include "arrays.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -57,6 +59,12 @@ py::object to_python_integer(py::handle value, const std::string& name) {
     throw py::type_error(name + ": expected an integer, got " + repr_of(value) + " (" + type_of(value) + ")");
   }
   return py::reinterpret_steal<py::object>(integer);
+}
+
+void require_access(const std::string& needed, int mode, py::handle path) {
+  if (::access(needed.c_str(), mode) == 0) return;
+  PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path.ptr());
+  throw py::error_already_set();
 }
 
 void refuse_unknown_keys(const py::dict& fields, const std::string& name, const std::vector<std::string>& known) {
@@ -207,6 +215,31 @@ py::dict options_object(const Options& options) {
     result[py::str(key)] = std::visit([](const auto& value) -> py::object { return py::cast(value); }, option);
   }
   return result;
+}
+
+Texts to_texts(py::handle value, const std::string& name) {
+  Texts texts;
+  for (const auto& item : to_dict(value, name)) {
+    const std::string key = to_text(item.first, name + " key");
+    texts[key] = to_text(item.second, entry_name(name, key));
+  }
+  return texts;
+}
+
+py::dict texts_object(const Texts& texts) {
+  py::dict result;
+  for (const auto& [key, text] : texts) result[py::str(key)] = text;
+  return result;
+}
+
+void require_readable(const std::string& file, py::handle path) { require_access(file, R_OK, path); }
+
+void require_writable(const std::string& file, py::handle path) {
+  const std::size_t slash = file.find_last_of('/');
+  const std::string folder = slash == std::string::npos ? "." : file.substr(0, slash + 1);
+  require_access(folder, W_OK, path);
+  require_access(folder, X_OK, path);
+  if (::access(file.c_str(), F_OK) == 0) require_access(file, W_OK, path);
 }
 
 RecurrentConfig to_recurrent_config(const py::dict& fields, const std::string& name) {

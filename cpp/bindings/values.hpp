@@ -2,11 +2,12 @@
 // Every reader takes the name of the argument, so that its error can say what was wrong with what.
 #pragma once
 
-#include <lstmcore/model.hpp>
+#include <lstmcore/trainer.hpp>
 
 #include <pybind11/pybind11.h>
 
 #include <limits>
+#include <map>
 #include <string>
 
 namespace lstmcore::bindings {
@@ -46,6 +47,20 @@ py::tuple text_tuple(const std::vector<std::string>& texts);
 /// {"name": value} with bool, int, float or str values.
 Options to_options(py::handle value, const std::string& name);
 py::dict options_object(const Options& options);
+
+using Texts = std::map<std::string, std::string>;
+
+/// {"name": "text"}
+Texts to_texts(py::handle value, const std::string& name);
+py::dict texts_object(const Texts& texts);
+
+/// Files that are missing or forbidden are OSErrors in Python (FileNotFoundError, PermissionError …), not bad models.
+/// Both raise where access is lacking; the second looks at an existing file and at its folder.
+void require_readable(const std::string& file, py::handle path);
+void require_writable(const std::string& file, py::handle path);
+
+/// The fields of TrainerConfig by name. optimiser_only: those that Optimiser reads.
+TrainerConfig to_trainer_config(py::handle value, const std::string& argument, bool optimiser_only = false);
 
 /// The keys of a recurrent configuration are those of Recurrent's constructor, and "cell_options".
 RecurrentConfig to_recurrent_config(const py::dict& fields, const std::string& name);

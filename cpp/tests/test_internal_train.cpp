@@ -296,7 +296,7 @@ void trajectory(const TrainerConfig& config, const Clip<double>& clip, const cha
   const bool bias = name[0] == 'b';
   const std::vector<TensorInfo> tensors = {
       {name, bias ? std::vector<std::int64_t>{2} : std::vector<std::int64_t>{1, 2}, 0}};
-  Optimiser<double> optimiser(config, tensors, 2);
+  Descent<double> optimiser(config, tensors, 2);
   std::array<double, 2> w{1.0, -0.5};
   const Trajectory gradients = {{0.5, -2.0}, {-0.25, 1.0}, {1.0, 3.0}};
   for (std::size_t t = 0; t < 3; ++t) {
@@ -365,12 +365,12 @@ void optimisers() {
   std::vector<double> w(11), g(11, 1.0);
   for (std::size_t k = 0; k < 11; ++k) w[k] = static_cast<double>(k);
   config.solver = Solver::adam;
-  const Optimiser<double> penalised(config, tensors, 11);
+  const Descent<double> penalised(config, tensors, 11);
   CHECK_EQ(penalised.penalty(w.data()), 0.5 * 0.5 * (0 + 1 + 4 + 9 + 16 + 25 + 64 + 81));
   penalised.add_penalty_gradient(w.data(), g.data());
   CHECK(g[5] == 3.5 && g[6] == 1.0 && g[9] == 5.5 && g[10] == 1.0);
   config.solver = Solver::adamw;
-  const Optimiser<double> decoupled(config, tensors, 11);
+  const Descent<double> decoupled(config, tensors, 11);
   CHECK_EQ(decoupled.penalty(w.data()), 0.0);
   decoupled.add_penalty_gradient(w.data(), g.data());
   CHECK_EQ(g[5], 3.5);
@@ -384,7 +384,7 @@ void optimisers() {
     config.nesterov = true;
     std::vector<std::vector<float>> results;
     for (const int threads : {1, 2, 3, 5}) {
-      Optimiser<float> optimiser(config, odd, count);
+      Descent<float> optimiser(config, odd, count);
       std::vector<float> weight(count), gradient(count);
       for (std::size_t k = 0; k < count; ++k) weight[k] = static_cast<float>(std::cos(static_cast<double>(k)));
       for (int t = 0; t < 5; ++t) {

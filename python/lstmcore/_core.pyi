@@ -330,3 +330,47 @@ class Trainer:
         """Loss and gradient of one batch, by parameter name; no update."""
     def report(self, monitored: float) -> None:
         """The quantity that the plateau schedule watches (lower is better), once an epoch."""
+
+@final
+class Optimiser:
+    """What Trainer does with a gradient, for weights that live in arrays.
+
+    config: those options of Trainer that concern a step; parameters: float32 or float64, C-contiguous, writable,
+    updated in place. alpha and max_norm apply to arrays of two or more axes, the first of which counts units, but not
+    to "P_…".
+    """
+
+    def __init__(self, config: dict[str, Any], parameters: dict[str, Array]) -> None: ...
+    def step(self, gradients: dict[str, Array]) -> float:
+        """Clips, adds noise, updates, bounds rows; the gradient's norm before clipping.
+
+        gradients: one for each parameter, without the penalty. RuntimeError "… NaN or infinite …" leaves all as it was.
+        """
+    def penalty(self) -> float:
+        """½·alpha·Σw², which belongs to the loss; 0 for adamw."""
+    @property
+    def learning_rate(self) -> float:
+        """Of the epoch that runs now."""
+    @property
+    def steps(self) -> int:
+        """Steps done."""
+    def epoch_finished(self) -> None:
+        """Moves the schedule on."""
+    def report(self, monitored: float) -> None:
+        """The quantity that the plateau schedule watches (lower is better), once an epoch."""
+
+def write_tensors(path: str | PathLike[str], tensors: dict[str, Array], metadata: dict[str, str]) -> None:
+    """Writes one safetensors file, atomically; arrays of float32 or float64, finite, not empty.
+
+    OSError where the folder cannot be written to; "format", "format_version", "lstmcore_version" and "checksum" are the
+    file's own.
+    """
+
+def read_tensors(path: str | PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
+    """Arrays and metadata of a file of write_tensors().
+
+    ModelFileError for anything else, OSError when it cannot be read.
+    """
+
+def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
+    """Metadata of any safetensors file, "format" and the like included; nothing else is looked at."""

@@ -1,4 +1,8 @@
-"""The loop over epochs: progress, validation, early stopping, callbacks. An epoch itself runs in C++."""
+"""The loop over epochs: progress, validation, early stopping, callbacks.
+
+An epoch itself is a trainer's: `_core.Trainer` for a `_core.Model`, which runs in C++, or a trainer and a core with the
+same methods, `_layer_training.LayerTrainer` and `_layer_network.NetworkCore`.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-from . import _core
 
 __all__ = ["EpochInfo", "Part", "Validation", "check_callbacks", "run_epochs"]
 
@@ -35,9 +37,9 @@ class EpochInfo:
 
 
 class Part(NamedTuple):
-    """Sequences with targets. weights: (N,) of the loss, or None for ones."""
+    """Samples with targets. weights: (N,) of the loss, or None for ones."""
 
-    x: _core.Sequences
+    x: Any  #: _core.Sequences or its like: `lengths` and `subset(indices)`
     y: Array
     weights: NDArray[np.float64] | None
 
@@ -51,11 +53,12 @@ class Validation:
     # Multiply-adds of one piece, and those that a step costs beside its matrix products.
     _PIECE, _STEP = 1e8, 2e3
 
-    def __init__(self, part: Part, parameter_count: int, score: Callable[[Array], float]) -> None:
+    def __init__(self, part: Part, cost: float, score: Callable[[Array], float]) -> None:
+        """cost: multiply-adds of one unit of length."""
         self._score = score
         lengths = part.x.lengths
         order = np.argsort(lengths, kind="stable")
-        number = np.cumsum(lengths[order]) * (parameter_count + self._STEP) // self._PIECE
+        number = np.cumsum(lengths[order]) * (cost + self._STEP) // self._PIECE
         self._indices = np.split(order, np.flatnonzero(np.diff(number)) + 1)
         self._pieces = [
             Part(part.x.subset(index), part.y[index], None if part.weights is None else part.weights[index])
@@ -63,21 +66,29 @@ class Validation:
         ]
         self._count = len(lengths)
 
-    def evaluate(self, trainer: _core.Trainer, core: _core.Model) -> tuple[float, float]:
+    def evaluate(self, trainer: Any, core: Any) -> tuple[float, float]:
         """Loss (weighted mean, without penalty and dropout) and score."""
         total = weight = 0.0
         outputs: Array | None = None
         for index, (x, y, weights) in zip(self._indices, self._pieces, strict=True):
-            share = float(len(index) if weights is None else weights.sum())
-            if share > 0:
-                total += share * trainer.evaluate(x, y, weights)
-                weight += share
+            part_total, share = _loss_sums(trainer, x, y, weights)
+            total += part_total
+            weight += share
             part = core.predict(x)
             if outputs is None:
-                outputs = np.empty((self._count, part.shape[1]), dtype=part.dtype)
+                outputs = np.empty((self._count, *part.shape[1:]), dtype=part.dtype)
             outputs[index] = part
         assert outputs is not None  # there is at least one sequence
         return total / weight, float(self._score(outputs))
+
+
+def _loss_sums(trainer: Any, x: Any, y: Array, weights: Array | None) -> tuple[float, float]:
+    """Σ w l and Σ w. A LayerTrainer says itself what w is: one sample may hold many targets."""
+    if hasattr(trainer, "evaluate_sums"):
+        total, weight = trainer.evaluate_sums(x, y, weights)
+        return float(total), float(weight)
+    share = float(len(y) if weights is None else weights.sum())
+    return (share * float(trainer.evaluate(x, y, weights)) if share > 0 else 0.0), share
 
 
 def check_callbacks(callbacks: Any) -> list[Callback]:
@@ -97,7 +108,7 @@ def check_callbacks(callbacks: Any) -> list[Callback]:
 
 def run_epochs(
     estimator: Any,
-    trainer: _core.Trainer,
+    trainer: Any,
     train: Part,
     validation: Validation | None,
     n_epochs: int,
@@ -150,7 +161,7 @@ def run_epochs(
 
 def _one_epoch(
     estimator: Any,
-    trainer: _core.Trainer,
+    trainer: Any,
     train: Part,
     validation: Validation | None,
     epoch: int,
@@ -159,7 +170,7 @@ def _one_epoch(
 ) -> EpochInfo | None:
     """None where training cannot go on but the best weights are kept."""
     start = time.perf_counter()
-    core: _core.Model = estimator.model_.core
+    core: Any = estimator.model_.core
     before = core.get_weights()
     try:
         result = trainer.run_epoch(train.x, train.y, train.weights)
@@ -216,7 +227,7 @@ def _record(estimator: Any, info: EpochInfo) -> None:
 class _Watch:
     """The monitored loss: the best so far, its weights, and how long it has not improved."""
 
-    def __init__(self, core: _core.Model, tol: float, patience: int | None, restores: bool) -> None:
+    def __init__(self, core: Any, tol: float, patience: int | None, restores: bool) -> None:
         self.tol = tol
         self.patience = patience
         self.best: EpochInfo | None = None

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _core
 
-__all__ = ["check_available", "check_parameters", "thread_count"]
+__all__ = ["Rule", "check_available", "check_devices", "check_parameters", "thread_count"]
 
 
 class Rule(NamedTuple):
@@ -147,10 +147,14 @@ RULES: dict[str, Rule] = {
 }
 
 
-def check_parameters(estimator: str, parameters: Mapping[str, Any]) -> None:
-    """Raises ValueError (TypeError for a wrong type would split one mistake in two) naming the first bad parameter."""
+def check_parameters(estimator: str, parameters: Mapping[str, Any], rules: Mapping[str, Rule] | None = None) -> None:
+    """Raises ValueError (TypeError for a wrong type would split one mistake in two) naming the first bad parameter.
+
+    rules: an estimator's own, which come before those of all.
+    """
+    known = {**RULES, **(rules or {})}
     for name, value in parameters.items():
-        rule = RULES[name]
+        rule = known[name]
         if not rule.accepts(value):
             raise ValueError(f"The {name!r} parameter of {estimator} must be {rule.expected}. Got {value!r} instead.")
 
@@ -160,6 +164,11 @@ def check_available(parameters: Mapping[str, Any]) -> None:
     cells = _core.cells()
     if parameters["cell"] not in cells:
         raise ValueError(f"cell={parameters['cell']!r} is unknown. Available: {', '.join(map(repr, cells))}.")
+    check_devices(parameters)
+
+
+def check_devices(parameters: Mapping[str, Any]) -> None:
+    """NotImplementedError for devices and types that are planned but not available."""
     allowed = {"device": ("cpu",), "precision": ("float32", "float64")}
     for name, values in allowed.items():
         if parameters[name] not in values:

@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
-from sklearn.utils import assert_all_finite, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
 
 from . import _core
 from ._base import Self, SequenceEstimator
-from ._labels import class_weights, encode_labels
+from ._targets import LabelTargets
 from .model import Model
 
 __all__ = ["SequenceClassifier"]
@@ -22,7 +20,7 @@ __all__ = ["SequenceClassifier"]
 Array = NDArray[Any]
 
 
-class SequenceClassifier(ClassifierMixin, SequenceEstimator):
+class SequenceClassifier(ClassifierMixin, LabelTargets, SequenceEstimator):
     """Recurrent network that gives a whole sequence one label.
 
     Recurrent layers, pooling over time, a dense head with softmax; trained with cross-entropy by backpropagation
@@ -189,8 +187,6 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
     ((3,), (3, 2))
     """
 
-    classes_: Array
-
     def __init__(
         self,
         cell: str = "lstm",
@@ -318,13 +314,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
             Without `classes` in the first call, for labels not among them, with ``early_stopping=True`` or
             ``class_weight="balanced"``, whose meaning for parts of the data is undefined.
         """
-        if isinstance(self.class_weight, str) and self.class_weight == "balanced":
-            raise ValueError(
-                "class_weight='balanced' is not supported for partial_fit: the classes' shares in all the data are not "
-                "known. Compute the weights and pass them as a dict."
-            )
-        if classes is None and not hasattr(self, "model_"):
-            raise ValueError("classes must be passed on the first call to partial_fit.")
+        self._check_partial(classes)
         return self._partial_fit(X, y, classes, sample_weight)
 
     def predict_proba(self, X: Any) -> Array:
@@ -345,58 +335,11 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
 
     # --- what SequenceEstimator asks for -----------------------------------------------------------------------------
 
-    def _read_targets(self, y: Any, reset: bool, name: str, classes: Any = None) -> Array:
-        labels = column_or_1d(y, warn=True)
-        if labels.dtype.kind == "f":
-            assert_all_finite(labels, input_name=name)
-        check_classification_targets(labels)
-        if reset:
-            if classes is None:
-                known = np.unique(labels)
-                if len(known) < 2:
-                    raise ValueError(
-                        f"{name} has only one class, {known.tolist()[0]!r}: at least 2 classes are needed."
-                    )
-            else:
-                known = np.unique(column_or_1d(classes))
-                if len(known) < 2:
-                    raise ValueError(
-                        f"classes has {len(known)} distinct label(s): SequenceClassifier needs at least 2 classes."
-                    )
-            self.classes_ = known
-        elif classes is not None and not np.array_equal(np.unique(column_or_1d(classes)), self.classes_):
-            raise ValueError(
-                f"classes={np.unique(classes).tolist()!r} are not those of the first call, {self.classes_.tolist()!r}."
-            )
-        return encode_labels(labels, self.classes_, name)
-
-    def _loss_weights(self, y: Array, sample_weight: Array | None) -> Array | None:
-        factors = class_weights(self.class_weight, self.classes_, y, sample_weight)
-        weights = sample_weight
-        if factors is not None:
-            weights = factors[y] if sample_weight is None else sample_weight * factors[y]
-        return weights
-
-    def _check_training_weights(self, y: Array, weights: Array) -> None:
-        present = np.unique(y[weights > 0])
-        if len(present) == 1 and len(np.unique(y)) > 1:
-            label = self.classes_.tolist()[present[0]]
-            raise ValueError(
-                f"Only one class, {label!r}, has weights other than zero (sample_weight, class_weight): at least 2 "
-                "classes are needed."
-            )
-
     def _head(self) -> tuple[str, int, str]:
         return "softmax", len(self.classes_), "cross_entropy"
 
     def _target_scaling(self, y: Array, weights: Array | None) -> tuple[Array, Array]:
         return np.zeros(len(self.classes_)), np.ones(len(self.classes_))
-
-    def _score_outputs(self, outputs: Array, y: Array, sample_weight: Array | None) -> float:
-        return float(np.average(np.argmax(outputs, axis=1) == y, weights=sample_weight))
-
-    def _strata(self, y: Array) -> Array | None:
-        return y
 
     def _wrap(self, core: _core.Model) -> Model:
         return Model(core, classes=self.classes_)

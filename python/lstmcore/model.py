@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _core
 from ._labels import labels_from_json, labels_to_json
+from ._layer_files import FORMAT, load_layer_model
 from ._parameters import thread_count
 from ._validation import read_sequences
 
@@ -210,14 +211,17 @@ class Model:
         self.core.save(os.fspath(path), {**texts, **(metadata or {})})
 
 
-def load_model(path: str | os.PathLike[str]) -> Model:
+def load_model(path: str | os.PathLike[str]) -> Any:
     """The network in a model file, for prediction with NumPy alone.
 
-    Its `predict` gives what the estimator's did. For the estimator itself use `lstmcore.load`.
+    A `Model` for sequence estimators, a `LayerModel` (_layer_network.py) for those whose network is put together from
+    layers. Its `predict` gives what the estimator's did. For the estimator itself use `lstmcore.load`.
     Raises `lstmcore.ModelFileError` for a file that is damaged or is not a model, OSError where it cannot be read.
     """
     with open(path, "rb"):  # Python's own errors for a file that is missing or may not be read
         pass
+    if _file_format(path) == FORMAT:
+        return load_layer_model(path)
     core = _core.Model.load(os.fspath(path))
     classes = None
     try:
@@ -235,6 +239,14 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     except ValueError as error:
         raise _core.ModelFileError(f"{os.fspath(path)}: {error}") from error
     return Model(core, classes, single)
+
+
+def _file_format(path: str | os.PathLike[str]) -> str | None:
+    """None also for what is no file of ours: reading it then says what is wrong."""
+    try:
+        return _core.read_metadata(os.fspath(path)).get("format")
+    except _core.ModelFileError:
+        return None
 
 
 def parse_json(text: str, key: str) -> Any:

@@ -2,10 +2,13 @@
 
 Metadata keys: "classes" and "target" (see `lstmcore.model`) and "estimator", a JSON object:
 {"format": 1, "class": name, "parameters": constructor parameters, "fitted": attributes}.
+
+The file itself is written by the model: `lstmcore.model.Model`, or `_layer_files` for a network put together in Python.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -16,15 +19,20 @@ from typing import Any
 import numpy as np
 
 from . import _core
+from ._layer_files import save_layer_model
+from ._layer_network import LayerModel
 from ._parameters import check_parameters
 from .model import load_model, parse_json
 
-__all__ = ["load", "save"]
+__all__ = ["LAYER_ESTIMATORS", "from_json", "load", "save", "to_json"]
 
 _KEY = "estimator"
 _FORMAT = 1
 _CURVES = ("loss_curve_", "validation_loss_curve_", "validation_scores_")
 _NUMBERS = ("loss_", "best_loss_", "best_validation_score_")
+
+# Estimators whose network is put together in Python: name of the class → module of this package that has it.
+LAYER_ESTIMATORS: dict[str, str] = {}
 
 
 def save(estimator: Any, path: str | os.PathLike[str]) -> None:
@@ -35,14 +43,17 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
             "random_state=None. Predictions do not depend on it.",
             stacklevel=3,
         )
+    known = _class_named(type(estimator).__name__)
+    if known is not type(estimator):
+        raise TypeError(
+            f"save: {type(estimator).__name__} is not one of lstmcore's estimators ({', '.join(_names())})."
+        )
     document = {
         "format": _FORMAT,
         "class": type(estimator).__name__,
-        "parameters": {name: _to_json(name, value) for name, value in estimator.get_params(deep=False).items()},
+        "parameters": {name: to_json(name, value) for name, value in estimator.get_params(deep=False).items()},
         "fitted": {
-            "n_features_in_": int(estimator.n_features_in_),
-            "feature_names_in_": [str(name) for name in getattr(estimator, "feature_names_in_", ())] or None,
-            "table": bool(estimator._table),
+            **estimator._fitted_document(),
             **{name: _number_to_json(getattr(estimator, name)) for name in _NUMBERS},
             **{
                 name: None if curve is None else [_number_to_json(value) for value in curve]
@@ -50,11 +61,11 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
             },
         },
     }
-    if type(estimator).__name__ not in _classes():
-        raise TypeError(
-            f"save: {type(estimator).__name__} is not one of lstmcore's estimators ({', '.join(_classes())})."
-        )
-    estimator.model_.save(path, {_KEY: json.dumps(document, allow_nan=False)})
+    texts = {_KEY: json.dumps(document, allow_nan=False)}
+    if isinstance(estimator.model_, LayerModel):
+        save_layer_model(estimator.model_, path, texts)
+    else:
+        estimator.model_.save(path, texts)
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -75,11 +86,16 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise _core.ModelFileError(f"{os.fspath(path)}: {error}") from error
 
 
-def _classes() -> dict[str, Any]:
-    from .classifier import SequenceClassifier
-    from .regressor import SequenceRegressor
+def _names() -> list[str]:
+    return ["SequenceClassifier", "SequenceRegressor", *LAYER_ESTIMATORS]
 
-    return {kind.__name__: kind for kind in (SequenceClassifier, SequenceRegressor)}
+
+def _class_named(name: Any) -> Any:
+    """An estimator's class; None for a name that is not one's."""
+    if not isinstance(name, str) or name not in _names():
+        return None
+    home = {"SequenceClassifier": ".classifier", "SequenceRegressor": ".regressor", **LAYER_ESTIMATORS}[name]
+    return getattr(importlib.import_module(home, __package__), name)
 
 
 def _restore(document: Any, model: Any) -> Any:
@@ -88,31 +104,29 @@ def _restore(document: Any, model: Any) -> Any:
         found = document.get("format") if isinstance(document, dict) else None
         raise ValueError(f"metadata {_KEY!r} has format {found!r}; this version reads {_FORMAT}")
     name = document.get("class")
-    if not isinstance(name, str) or name not in _classes():
-        raise ValueError(f"unknown estimator class {name!r}; known are {', '.join(_classes())}")
-    estimator = _classes()[name]()
+    kind = _class_named(name)
+    if kind is None:
+        raise ValueError(f"unknown estimator class {name!r}; known are {', '.join(_names())}")
+    estimator = kind()
     parameters, fitted = document.get("parameters"), document.get("fitted")
     if not isinstance(parameters, dict) or not isinstance(fitted, dict):
         raise ValueError(f"metadata {_KEY!r} lacks 'parameters' or 'fitted'")
     unknown = set(parameters) - set(estimator.get_params(deep=False))
     if unknown:
         raise ValueError(f"unknown parameter(s) of {name}: {', '.join(sorted(unknown))}")
-    values = {key: _from_json(key, value) for key, value in parameters.items()}
-    check_parameters(name, values)
+    values = {key: from_json(key, value) for key, value in parameters.items()}
+    check_parameters(str(name), values, kind._rules)
     estimator.set_params(**values)
 
-    classifies = name == "SequenceClassifier"
+    if isinstance(model, LayerModel) != (name in LAYER_ESTIMATORS):
+        raise ValueError(f"{name} with a network of another kind, {model!r}")
+    classifies = hasattr(kind, "predict_proba")
     if classifies != (model.classes is not None):
         raise ValueError(f"{name} with{'out' if classifies else ''} classes")
     if classifies:
         estimator.classes_ = model.classes
-    else:
-        if model.config["activation"] != "identity":
-            raise ValueError("SequenceRegressor with a head for classes")
-        estimator._single = model.single_target
-        estimator._n_targets = int(model.config["outputs"])
+    estimator._restore_fitted(model, fitted)
     estimator.model_ = model
-    _restore_features(estimator, fitted)
     for key in _NUMBERS:
         setattr(estimator, key, _number_from_json(key, fitted.get(key), missing=None if "score" in key else math.nan))
     for key in _CURVES:
@@ -124,31 +138,17 @@ def _restore(document: Any, model: Any) -> Any:
     return estimator
 
 
-def _restore_features(estimator: Any, fitted: dict[str, Any]) -> None:
-    count, names, table = (fitted.get(key) for key in ("n_features_in_", "feature_names_in_", "table"))
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1 or not isinstance(table, bool):
-        raise ValueError("n_features_in_ is not a number of features, or 'table' not true or false")
-    expected = 1 if table else count
-    if estimator.model_.n_features != expected:
-        raise ValueError(f"{expected} feature(s) declared, but the network has {estimator.model_.n_features} inputs")
-    estimator.n_features_in_ = count
-    estimator._table = table
-    if names is not None:
-        if not isinstance(names, list) or len(names) != count or not all(isinstance(text, str) for text in names):
-            raise ValueError(f"feature_names_in_ is not a list of {count} names")
-        estimator.feature_names_in_ = np.array(names, dtype=object)
-
-
-def _to_json(name: str, value: Any) -> Any:
+def to_json(name: str, value: Any) -> Any:
+    """A constructor parameter as JSON can hold it."""
     if isinstance(value, np.random.RandomState):
         return None
     if name == "class_weight" and isinstance(value, Mapping):
         # As two lists: keys of a JSON object could only be text.
-        return {"labels": [_to_json("", label) for label in value], "weights": [float(w) for w in value.values()]}
+        return {"labels": [to_json("", label) for label in value], "weights": [float(w) for w in value.values()]}
     if isinstance(value, Mapping):
-        return {str(key): _to_json("", item) for key, item in value.items()}
+        return {str(key): to_json("", item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
-        return [_to_json(name, item) for item in value]
+        return [to_json(name, item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -156,7 +156,8 @@ def _to_json(name: str, value: Any) -> Any:
     raise ValueError(f"save: the parameter {name}={value!r} cannot be written to a model file.")
 
 
-def _from_json(name: str, value: Any) -> Any:
+def from_json(name: str, value: Any) -> Any:
+    """Inverse of `to_json`: every list comes back as a tuple."""
     if name == "class_weight" and isinstance(value, dict):
         labels, weights = value.get("labels"), value.get("weights")
         if not isinstance(labels, list) or not isinstance(weights, list) or len(weights) != len(labels):
@@ -164,9 +165,7 @@ def _from_json(name: str, value: Any) -> Any:
         if not all(isinstance(label, (str, int, float)) for label in labels):
             raise ValueError("class_weight has labels that are neither text nor numbers")
         return dict(zip(labels, weights, strict=True))
-    if name == "head_sizes" and isinstance(value, list):
-        return tuple(value)
-    return value
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _number_to_json(value: float | None) -> float | str | None:

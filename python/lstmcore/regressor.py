@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
-from sklearn.utils import check_array
 
 from . import _core
 from ._base import Self, SequenceEstimator
+from ._targets import NumberTargets
 from .model import Model
 
 __all__ = ["SequenceRegressor"]
@@ -23,7 +23,7 @@ Array = NDArray[Any]
 _LOSSES = {"squared_error": "squared", "absolute_error": "absolute", "huber": "huber"}
 
 
-class SequenceRegressor(RegressorMixin, SequenceEstimator):
+class SequenceRegressor(RegressorMixin, NumberTargets, SequenceEstimator):
     """Recurrent network that gives a whole sequence one or several numbers.
 
     Recurrent layers, pooling over time, a dense head; trained by backpropagation through time. Recurrent weights start
@@ -189,9 +189,6 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
     (3,)
     """
 
-    # Whether y was 1-D, and predictions are to be.
-    _single: bool
-
     def __init__(
         self,
         cell: str = "lstm",
@@ -332,42 +329,21 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
                 f"class_weight={self.class_weight!r}: SequenceRegressor has no classes. Use sample_weight of fit."
             )
 
-    def _read_targets(self, y: Any, reset: bool, name: str, classes: Any = None) -> Array:
-        values = check_array(y, dtype=np.float64, ensure_2d=False, input_name=name)
-        if values.ndim not in (1, 2):
-            raise ValueError(f"{name} has {values.ndim} dimensions (shape={values.shape}). Expected (N,) or (N, K).")
-        single = values.ndim == 1
-        values = values.reshape(len(values), -1)
-        if reset:
-            self._single = single
-            self._n_targets = values.shape[1]
-        elif values.shape[1] != self._n_targets:
-            raise ValueError(f"{name} has {values.shape[1]} targets, but the model was fitted on {self._n_targets}.")
-        return np.ascontiguousarray(values)
-
     def _head(self) -> tuple[str, int, str]:
         return "identity", self._n_targets, _LOSSES[self.loss]
 
     def _trainer_options(self) -> dict[str, Any]:
         return {**super()._trainer_options(), "huber_delta": float(self.huber_delta)}
 
-    def _target_scaling(self, y: Array, weights: Array | None) -> tuple[Array, Array]:
-        mean = np.average(y, axis=0, weights=weights)
-        deviation = np.sqrt(np.average(np.square(y - mean), axis=0, weights=weights))
-        # The mean of a constant is off by rounding, so its deviation can be of that size instead of zero.
-        deviation[deviation <= 10 * np.finfo(np.float64).eps * np.abs(mean)] = 0.0
-        return mean, deviation
-
-    def _score_outputs(self, outputs: Array, y: Array, sample_weight: Array | None) -> float:
-        """R², mean over the targets; NaN for fewer than two sequences, where it is undefined."""
-        if len(y) < 2:
-            return float("nan")
-        from sklearn.metrics import r2_score
-
-        return float(r2_score(y, outputs, sample_weight=sample_weight))
-
     def _wrap(self, core: _core.Model) -> Model:
         return Model(core, single_target=self._single)
+
+    def _restore_fitted(self, model: Model, fitted: dict[str, Any]) -> None:
+        if model.config["activation"] != "identity":
+            raise ValueError("SequenceRegressor with a head for classes")
+        self._single = model.single_target
+        self._n_targets = int(model.config["outputs"])
+        super()._restore_fitted(model, fitted)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -4,5 +4,7 @@
 #include <lstmcore/build_info.hpp>
 #include <lstmcore/conv.hpp>
 #include <lstmcore/model.hpp>
+#include <lstmcore/optimiser.hpp>
 #include <lstmcore/recurrent.hpp>
+#include <lstmcore/tensor_file.hpp>
 #include <lstmcore/trainer.hpp>

@@ -32,6 +32,11 @@ class EngineOfThisIsa final : public engine::Engine {
     return config.recurrent.dtype == Dtype::float32 ? lstmcore::make_model<float>(config)
                                                     : lstmcore::make_model<double>(config);
   }
+  std::unique_ptr<engine::OptimiserEngine> make_optimiser(const TrainerConfig& config, Dtype dtype,
+                                                          const std::vector<TensorInfo>& tensors) const override {
+    return dtype == Dtype::float32 ? lstmcore::make_optimiser<float>(config, tensors)
+                                   : lstmcore::make_optimiser<double>(config, tensors);
+  }
 };
 
 }  // namespace

@@ -70,6 +70,17 @@ class TrainerEngine {
   virtual double gradient(const Sequences& x, const Targets& y, void* gradient, const Cancel& cancel) = 0;
 };
 
+class OptimiserEngine {
+ public:
+  virtual ~OptimiserEngine() = default;
+  virtual std::int64_t steps() const noexcept = 0;
+  virtual double step(void* parameters, void* gradient) = 0;
+  virtual double penalty(const void* parameters) const noexcept = 0;
+  virtual double learning_rate() const noexcept = 0;
+  virtual void epoch_finished() noexcept = 0;
+  virtual void report(double monitored) noexcept = 0;
+};
+
 class ModelEngine {
  public:
   virtual ~ModelEngine() = default;
@@ -97,6 +108,9 @@ class Engine {
   virtual std::unique_ptr<RecurrentEngine> make_recurrent(const RecurrentConfig& config) const = 0;
   virtual std::unique_ptr<ConvEngine> make_conv(const ConvConfig& config) const = 0;
   virtual std::unique_ptr<ModelEngine> make_model(const ModelConfig& config) const = 0;
+  /// tensors: one after another from offset 0 on.
+  virtual std::unique_ptr<OptimiserEngine> make_optimiser(const TrainerConfig& config, Dtype dtype,
+                                                          const std::vector<TensorInfo>& tensors) const = 0;
 
  protected:
   ~Engine() = default;

@@ -1,6 +1,7 @@
 // Layers and models of float64. One translation unit, since both instantiate the same passes over time.
 #include "engine/factories.hpp"
 #include "engine/model_engine.hpp"
+#include "engine/optimiser_engine.hpp"
 #include "engine/recurrent_engine.hpp"
 
 LSTMCORE_BEGIN_NAMESPACE
@@ -13,6 +14,12 @@ std::unique_ptr<engine::RecurrentEngine> make_recurrent<double>(const RecurrentC
 template <>
 std::unique_ptr<engine::ModelEngine> make_model<double>(const ModelConfig& config) {
   return std::make_unique<ModelNetwork<double>>(config);
+}
+
+template <>
+std::unique_ptr<engine::OptimiserEngine> make_optimiser<double>(const TrainerConfig& config,
+                                                                const std::vector<TensorInfo>& tensors) {
+  return std::make_unique<FlatOptimiser<double>>(config, tensors);
 }
 
 LSTMCORE_END_NAMESPACE

@@ -12,5 +12,8 @@ template <class T>
 std::unique_ptr<engine::ConvEngine> make_conv(const ConvConfig& config);
 template <class T>
 std::unique_ptr<engine::ModelEngine> make_model(const ModelConfig& config);
+template <class T>
+std::unique_ptr<engine::OptimiserEngine> make_optimiser(const TrainerConfig& config,
+                                                        const std::vector<TensorInfo>& tensors);
 
 LSTMCORE_END_NAMESPACE

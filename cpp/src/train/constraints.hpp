@@ -20,13 +20,13 @@ void add_noise(double eta, std::int64_t step, std::uint64_t seed, const Clip<T>&
   }
 }
 
-/// Rows of weight matrices that are longer than `limit` are scaled back to it: the weights into one unit's gate
-/// (Srivastava et al. 2014, section 5.1).
+/// Rows of weight matrices, of kernels all that the first axis counts, that are longer than `limit` are scaled back to
+/// it: the weights into one unit's gate (Srivastava et al. 2014, section 5.1).
 template <class T>
 void limit_row_norms(double limit, const std::vector<TensorInfo>& tensors, T* parameters) noexcept {
   for (const TensorInfo& tensor : tensors) {
     if (!is_penalised(tensor)) continue;
-    const std::int64_t columns = tensor.shape[1];
+    const std::int64_t columns = tensor.count() / tensor.shape[0];
     for (std::int64_t row = 0; row < tensor.shape[0]; ++row) {
       T* const weights = parameters + tensor.offset + row * columns;
       const double norm = std::sqrt(sum_of_squares(weights, columns));

@@ -36,9 +36,10 @@ struct ParameterRange {
   bool penalised = false;
 };
 
-/// Whether ½ α w² applies: weight matrices, not biases nor other vectors (peepholes are three vectors under one name).
+/// Whether ½ α w² applies: weight matrices and convolution kernels, not biases nor other vectors (peepholes, "P_…", are
+/// three vectors or maps under one name).
 inline bool is_penalised(const TensorInfo& tensor) {
-  return tensor.shape.size() == 2 && tensor.name.rfind("P_", 0) != 0;
+  return tensor.shape.size() >= 2 && tensor.name.rfind("P_", 0) != 0;
 }
 
 /// The tensors as few ranges as possible. They cover the vector in order.
@@ -56,10 +57,11 @@ inline std::vector<ParameterRange> parameter_ranges(const std::vector<TensorInfo
   return ranges;
 }
 
+/// The solver's running averages and its steps.
 template <class T>
-class Optimiser {
+class Descent {
  public:
-  Optimiser(const TrainerConfig& config, const std::vector<TensorInfo>& tensors, std::int64_t parameter_count)
+  Descent(const TrainerConfig& config, const std::vector<TensorInfo>& tensors, std::int64_t parameter_count)
       : config_(config), ranges_(parameter_ranges(tensors)) {
     const auto count = static_cast<std::size_t>(parameter_count);
     const bool adam = config.solver == Solver::adam || config.solver == Solver::adamw;

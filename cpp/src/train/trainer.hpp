@@ -10,11 +10,8 @@
 #include "base/rng.hpp"
 #include "base/threads.hpp"
 #include "train/batches.hpp"
-#include "train/clipping.hpp"
-#include "train/constraints.hpp"
 #include "train/losses.hpp"
-#include "train/optimisers.hpp"
-#include "train/schedules.hpp"
+#include "train/update.hpp"
 
 #include <lstmcore/trainer.hpp>
 
@@ -22,7 +19,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -40,8 +36,8 @@ class TrainerLoop {
       : network_(network),
         config_(config),
         outputs_(network.config().outputs),
-        optimiser_(config, network.tensors(), network.parameter_count()),
-        learning_rate_(config),
+        updater_(config, network.tensors(), network.parameter_count(),
+                 config.n_threads > 0 ? config.n_threads : network.config().recurrent.n_threads),
         gradient_(static_cast<std::size_t>(network.parameter_count())) {}
 
   const TrainerConfig& config() const noexcept { return config_; }
@@ -52,9 +48,9 @@ class TrainerLoop {
     CancelToken token(&cancel);
     gather(x, y, nullptr, x.count);
     WeightedLoss loss;
-    const std::string place = "step " + std::to_string(optimiser_.steps() + 1);
+    const std::string place = "step " + std::to_string(updater_.steps() + 1);
     if (!differentiate(token, gradient_.data(), loss, place)) throw_interrupted();
-    const double penalty = optimiser_.penalty(network_.parameters());
+    const double penalty = updater_.penalty(network_.parameters());
     update(place);
     return loss.mean() + penalty;
   }
@@ -63,13 +59,13 @@ class TrainerLoop {
   /// When interrupted, the weights are those after the last whole mini-batch; the schedule does not count the epoch.
   EpochResult run_epoch(const Sequences& x, const Targets& y, const Cancel& cancel) {
     CancelToken token(&cancel);
-    const std::string place = "epoch " + std::to_string(learning_rate_.epochs_finished() + 1);
+    const std::string place = "epoch " + std::to_string(updater_.learning_rate().epochs_finished() + 1);
     // Numbered by passes begun, so that an epoch after an interrupted one draws a new order.
     const std::uint64_t order_seed = mix(mix(config_.seed, order_stream), passes_++);
     plan_.prepare(x.lengths, y.weights, x.count, config_.batch_size, config_.shuffle, order_seed);
 
     EpochResult result;
-    result.learning_rate = learning_rate_.rate();
+    result.learning_rate = updater_.learning_rate().rate();
     WeightedLoss total;
     for (std::int64_t k = 0; k < plan_.size(); ++k) {
       const BatchPlan::Batch batch = plan_[k];
@@ -79,13 +75,13 @@ class TrainerLoop {
         result.interrupted = true;
         break;
       }
-      loss.sum += loss.weight * optimiser_.penalty(network_.parameters());
+      loss.sum += loss.weight * updater_.penalty(network_.parameters());
       update(place);
       total += loss;
       result.sequences += batch.count;
     }
     result.loss = total.mean();
-    if (!result.interrupted) learning_rate_.epoch_finished();
+    if (!result.interrupted) updater_.learning_rate().epoch_finished();
     return result;
   }
 
@@ -106,7 +102,7 @@ class TrainerLoop {
   }
 
   /// The quantity that the plateau schedule watches.
-  void report(double monitored) { learning_rate_.report(monitored); }
+  void report(double monitored) { updater_.learning_rate().report(monitored); }
 
   /// Loss and gradient of one batch, penalty included in both, clipping in neither; no update. With dropout, the masks
   /// are those that the next step() would draw. Throws Interrupted.
@@ -115,16 +111,14 @@ class TrainerLoop {
     gather(x, y, nullptr, x.count);
     WeightedLoss loss;
     if (!differentiate(token, gradient, loss, std::string())) throw_interrupted();
-    optimiser_.add_penalty_gradient(network_.parameters(), gradient);
-    return loss.mean() + optimiser_.penalty(network_.parameters());
+    updater_.add_penalty_gradient(network_.parameters(), gradient);
+    return loss.mean() + updater_.penalty(network_.parameters());
   }
 
  private:
-  // What the streams of random numbers under the seed are for. The initial weights use names of tensors instead.
-  static constexpr std::uint64_t order_stream = 1, dropout_stream = 2, noise_stream = 3;
-
-  /// From so many parameters on, threads share the passes over the parameter vector: below, waking them costs more.
-  static constexpr std::int64_t shared_pass = 262144;
+  // What the streams of random numbers under the seed are for; 3 is the updater's. The initial weights use names of
+  // tensors instead.
+  static constexpr std::uint64_t order_stream = 1, dropout_stream = 2;
 
   /// Everything that belongs to one batch; vectors keep their memory from batch to batch.
   struct Batch {
@@ -180,7 +174,7 @@ class TrainerLoop {
   /// the loss is not finite; empty: such a loss is the caller's to judge.
   bool differentiate(CancelToken& token, Scalar* gradient, WeightedLoss& loss, const std::string& place) {
     const std::uint64_t dropout_seed =
-        mix(mix(config_.seed, dropout_stream), static_cast<std::uint64_t>(optimiser_.steps()));
+        mix(mix(config_.seed, dropout_stream), static_cast<std::uint64_t>(updater_.steps()));
     if (!network_.forward(batch_.sequences(features_), workspace_, batch_.scores.data(), true, dropout_seed,
                           config_.checkpoint_steps, threads(), &token)) {
       return false;
@@ -190,24 +184,12 @@ class TrainerLoop {
       loss = evaluate_loss(config_.loss, config_.huber_delta, batch_.compared(outputs_), batch_.slopes.data(),
                            config_.label_smoothing);
     }
-    if (!place.empty() && !std::isfinite(loss.sum)) throw_diverged("loss", place);
+    if (!place.empty() && !std::isfinite(loss.sum)) updater_.throw_diverged("loss", place);
     return network_.backward(workspace_, batch_.slopes.data(), gradient, config_.bptt_steps, threads(), &token);
   }
 
-  /// Clips gradient_ and steps.
   void update(const std::string& place) {
-    const std::int64_t count = network_.parameter_count();
-    const int team = count < shared_pass ? 1 : usable_threads(threads());
-    const double norm = std::sqrt(sum_of_squares(gradient_.data(), count, team, partial_));
-    if (!std::isfinite(norm)) throw_diverged("gradient", place);
-    Clip<Scalar> clip = make_clip<Scalar>(norm, config_.clip_norm, config_.clip_value);
-    if (config_.gradient_noise > 0.0) {
-      add_noise(config_.gradient_noise, optimiser_.steps(), mix(config_.seed, noise_stream), clip, count,
-                gradient_.data());
-      clip = Clip<Scalar>{};
-    }
-    optimiser_.update(learning_rate_.rate(), clip, network_.parameters(), gradient_.data(), team);
-    if (config_.max_norm > 0.0) limit_row_norms(config_.max_norm, network_.tensors(), network_.parameters());
+    updater_.step(network_.parameters(), gradient_.data(), place);
     network_.parameters_changed();
   }
 
@@ -215,28 +197,13 @@ class TrainerLoop {
     throw Interrupted("training was interrupted; the weights are those after the last whole mini-batch");
   }
 
-  [[noreturn]] void throw_diverged(const char* what, const std::string& place) const {
-    std::ostringstream message;
-    message << "the " << what << " became NaN or infinite in " << place
-            << "; the weights are those before this mini-batch; lower learning_rate (" << learning_rate_.rate()
-            << " now) or ";
-    if (config_.clip_norm > 0.0) {
-      message << "clip_norm (" << config_.clip_norm << " now)";
-    } else {
-      message << "set clip_norm";
-    }
-    throw std::runtime_error(message.str());
-  }
-
   Network& network_;
   TrainerConfig config_;
   std::int64_t outputs_;
-  Optimiser<Scalar> optimiser_;
-  LearningRate learning_rate_;
+  Updater<Scalar> updater_;
   std::uint64_t passes_ = 0;
   BatchPlan plan_;
   std::vector<Scalar> gradient_;
-  std::vector<double> partial_;
   // Scratch of evaluate() too, which changes nothing that later results depend on.
   mutable BatchPlan evaluation_plan_;
   mutable Batch batch_;

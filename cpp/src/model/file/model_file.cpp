@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "model/file/checksum.hpp"
+#include "model/file/content.hpp"
 #include "model/file/file_error.hpp"
 #include "model/file/file_io.hpp"
 #include "model/file/json.hpp"
@@ -30,8 +31,6 @@ bool is_reserved(const std::string& name) {
                      [&name](const char* reserved) { return name == reserved; });
 }
 
-const char* dtype_text(Dtype dtype) { return dtype == Dtype::float32 ? "F32" : "F64"; }
-
 struct PreprocessingVector {
   const char* name;
   std::vector<double> values;
@@ -48,51 +47,6 @@ void check_preprocessing(const std::vector<PreprocessingVector>& vectors) {
       }
     }
   }
-}
-
-template <class Scalar>
-void check_finite_as(const std::string& name, const void* data, std::size_t count) {
-  const auto* values = static_cast<const Scalar*>(data);
-  const auto* bad = std::find_if(values, values + count, [](Scalar value) { return !std::isfinite(value); });
-  if (bad != values + count) {
-    throw FileError("tensor " + quoted(name) + " holds a value that is not finite (" + std::to_string(*bad) +
-                    ") at index " + std::to_string(bad - values));
-  }
-}
-
-void check_finite(const std::string& name, Dtype dtype, const void* data, std::size_t count) {
-  dtype == Dtype::float32 ? check_finite_as<float>(name, data, count) : check_finite_as<double>(name, data, count);
-}
-
-/// "fnv1a64:" and 16 hexadecimal digits over every metadata entry but "checksum" itself, and over name, dtype, shape
-/// and data of every tensor, both in the byte order of their names: independent of how the header is laid out, so that
-/// other programs may rewrite the file. data_hashes: FNV-1a of each tensor's bytes, by name.
-std::string checksum(const Header& header, const std::map<std::string, std::uint64_t>& data_hashes) {
-  Fnv1a hash;
-  for (const auto& [name, value] : header.metadata) {
-    if (name == "checksum") continue;
-    hash.add(std::string_view(name));
-    hash.add(std::string_view(value));
-  }
-  std::map<std::string_view, const TensorEntry*> tensors;
-  for (const TensorEntry& tensor : header.tensors) tensors.emplace(tensor.name, &tensor);
-  for (const auto& [name, tensor] : tensors) {
-    hash.add(name);
-    hash.add(std::string_view(tensor->dtype));
-    hash.add(static_cast<std::uint64_t>(tensor->shape.size()));
-    for (const std::int64_t extent : tensor->shape) hash.add(static_cast<std::uint64_t>(extent));
-    hash.add(data_hashes.at(tensor->name));
-  }
-  static constexpr char digits[] = "0123456789abcdef";
-  std::string text = "fnv1a64:";
-  for (int shift = 60; shift >= 0; shift -= 4) text += digits[hash.value() >> shift & 15];
-  return text;
-}
-
-const std::string& required(const Header& header, const char* name) {
-  const auto found = header.metadata.find(name);
-  if (found == header.metadata.end()) throw FileError("metadata '" + std::string(name) + "' is missing");
-  return found->second;
 }
 
 Json parse_entry(const Header& header, const char* name) {
@@ -192,11 +146,7 @@ Model read(const std::string& path, std::map<std::string, std::string>& metadata
     hash.add(destination, static_cast<std::size_t>(tensor.bytes()));
     hashes[tensor.name] = hash.value();
   }
-  const std::string computed = checksum(header, hashes);
-  if (required(header, "checksum") != computed) {
-    throw FileError("the file is damaged: its checksum is " + quoted(required(header, "checksum")) +
-                    ", its content gives '" + computed + "'");
-  }
+  check_checksum(header, hashes);
   check_preprocessing(preprocessing);
   try {
     model.set_preprocessing(preprocessing[0].values, preprocessing[1].values, preprocessing[2].values,
@@ -267,23 +217,10 @@ void write(const std::string& path, const Model& model, const std::map<std::stri
   file.commit();
 }
 
-void check_metadata(const std::map<std::string, std::string>& metadata) {
-  for (const auto& [name, value] : metadata) {
-    if (is_reserved(name)) {
-      throw std::invalid_argument("metadata: the name '" + name +
-                                  "' is reserved for the model file itself; use another");
-    }
-    if (!is_utf8(name) || !is_utf8(value)) {
-      throw std::invalid_argument("metadata: entry " + quoted(name) +
-                                  " is not UTF-8 text; encode binary data, for example as base64");
-    }
-  }
-}
-
 }  // namespace
 
 void write_model(const std::string& path, const Model& model, const std::map<std::string, std::string>& metadata) {
-  check_metadata(metadata);
+  check_user_metadata(metadata, is_reserved);
   try {
     write(path, model, metadata);
   } catch (const FileError& error) {
