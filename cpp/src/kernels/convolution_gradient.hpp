@@ -157,13 +157,22 @@ class ConvolutionGradient {
   }
 
   void bias_sums(const T* dg, std::int64_t line, std::int64_t lines, T* sums, Member member) const noexcept {
-    const Member::Range range = member.share(columns_, W);
-    for (std::int64_t j = range.begin; j < range.end; j += W) {
-      Pack<T> sum = load(sums + j);
+    // Pairs of packs, so that each line of a cache is met once.
+    const Member::Range range = member.share(columns_, 2 * W);
+    for (std::int64_t j = range.begin; j < range.end; j += 2 * W) {
+      const bool pair = j + W < range.end;
+      const std::int64_t second = pair ? W : 0;
+      Pack<T> a = load(sums + j);
+      Pack<T> b = load(sums + j + second);
       for (std::int64_t y = 0; y < lines; ++y) {
-        for (std::int64_t x = 0; x < image_.width; ++x) sum += load(dg + y * line + x * columns_ + j);
+        const T* from = dg + y * line + j;
+        for (std::int64_t x = 0; x < image_.width; ++x, from += columns_) {
+          a += load(from);
+          b += load(from + second);
+        }
       }
-      store(sums + j, sum);
+      if (pair) store(sums + j + W, b);
+      store(sums + j, a);
     }
   }
 
