@@ -337,7 +337,9 @@ py::dict save_state(const py::object& instance) {
   py::array weights = new_array(layer.config().dtype, {layer.parameter_count()});
   std::memcpy(weights.mutable_data(), layer.parameters(), static_cast<std::size_t>(weights.nbytes()));
   py::dict state;
-  state["config"] = config_object(layer.config());
+  py::dict config = config_object(layer.config());
+  config["n_threads"] = threads_object(layer.n_threads());
+  state["config"] = config;
   state["weights"] = weights;
   state["attributes"] = attributes_of(instance);
   return state;
@@ -445,7 +447,10 @@ ValueError, TypeError
   property("num_layers", [](const ConvConfig& c) { return c.num_layers; }, "L.");
   property("dtype", [](const ConvConfig& c) { return numpy_dtype(c.dtype); }, "Element type.");
   property("seed", [](const ConvConfig& c) { return c.seed; }, "As given.");
-  property("n_threads", [](const ConvConfig& c) { return threads_object(c.n_threads); }, "As given.");
+  type.def_property(
+      "n_threads", [](const ConvObject& self) { return threads_object(self.layer.n_threads()); },
+      [](ConvObject& self, py::handle value) { self.layer.set_n_threads(to_threads(value, "n_threads")); },
+      "Upper bound for threads; may be set.");
   type.def_property_readonly(
       "gates", [](const ConvObject& self) { return text_tuple(self.layer.gates()); },
       "Names of the gates: the order of the row blocks of W, R and b.");

@@ -3,6 +3,7 @@
 ``import lstmcore`` loads NumPy and the compiled core. What needs scikit-learn, pandas or matplotlib loads on first use:
 
 - `SequenceClassifier`, `SequenceRegressor`: estimators for whole sequences (scikit-learn).
+- `FrameForecaster`: the next frames of image sequences (scikit-learn).
 - `load(path)`: the estimator in a model file; `load_model(path)`: its network alone, for NumPy.
 - `Recurrent`: the layer itself, with forward, backward and streaming step.
 - `ConvRecurrent`: the same over sequences of images.
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .classifier import SequenceClassifier
     from .convolutional import ConvRecurrent
     from .diagnostics import gate_statistics, gradient_flow
+    from .frames import FrameForecaster
     from .model import Model, load_model
     from .persistence import load
     from .recurrent import Recurrent
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConvRecurrent",
     "EpochInfo",
+    "FrameForecaster",
     "Model",
     "ModelFileError",
     "Recurrent",
@@ -56,6 +59,7 @@ __all__ = [
 _LAZY = {
     "ConvRecurrent": "convolutional",
     "EpochInfo": "_fitting",
+    "FrameForecaster": "frames",
     "Model": "model",
     "Recurrent": "recurrent",
     "SequenceClassifier": "classifier",

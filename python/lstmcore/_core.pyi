@@ -209,7 +209,10 @@ class ConvRecurrent:
     @property
     def seed(self) -> int: ...
     @property
-    def n_threads(self) -> int | None: ...
+    def n_threads(self) -> int | None:
+        """Upper bound; may be set."""
+    @n_threads.setter
+    def n_threads(self, value: int | None) -> None: ...
     @property
     def gates(self) -> tuple[str, ...]:
         """Order of the row blocks of W, R and b."""

@@ -37,7 +37,7 @@ class ConvRecurrent(_core.ConvRecurrent):
         Of the initial weights: W as Glorot & Bengio (2010), R with orthonormal rows over channels and taps together,
         forget bias 1, all else 0.
     n_threads : int or None
-        Upper bound; None follows OMP_NUM_THREADS, else all cores. Results do not depend on it.
+        Upper bound; None follows OMP_NUM_THREADS, else all cores. Results do not depend on it. May be set later.
 
     Attributes
     ----------

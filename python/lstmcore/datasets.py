@@ -1,7 +1,8 @@
 """Sequence data to try things on: a recorded set, one from scikit-learn, and synthetic tasks.
 
-Every function returns ``(X, y)`` in a form that the estimators take as it is: X is an array (N, T, I) where all
-sequences have one length, otherwise a list of N arrays (T_i, I); y has N entries. N sequences, T steps, I features.
+Every function but `make_moving_digits`, whose frames are their own targets, returns ``(X, y)`` in a form that the
+estimators take as it is: X is an array (N, T, I) where all sequences have one length, otherwise a list of N arrays
+(T_i, I); y has N entries. N sequences, T steps, I features.
 
 `adding_problem`, `temporal_order` and `two_sequence` are those with which Hochreiter & Schmidhuber (1997, "Long
 Short-Term Memory", Neural Computation 9(8)) showed that an LSTM bridges long time lags. The answer depends on a few
@@ -22,12 +23,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ._moving_digits import make_moving_digits
+
 __all__ = [
     "adding_problem",
     "digits_as_sequences",
     "load_japanese_vowels",
     "make_associative_recall",
     "make_modular_arithmetic",
+    "make_moving_digits",
     "make_parity",
     "read_ts",
     "temporal_order",

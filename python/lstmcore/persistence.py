@@ -32,7 +32,7 @@ _CURVES = ("loss_curve_", "validation_loss_curve_", "validation_scores_")
 _NUMBERS = ("loss_", "best_loss_", "best_validation_score_")
 
 # Estimators whose network is put together in Python: name of the class → module of this package that has it.
-LAYER_ESTIMATORS: dict[str, str] = {}
+LAYER_ESTIMATORS: dict[str, str] = {"FrameForecaster": ".frames"}
 
 
 def save(estimator: Any, path: str | os.PathLike[str]) -> None:

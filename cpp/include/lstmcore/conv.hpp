@@ -39,6 +39,10 @@ class LSTMCORE_API ConvRecurrent {
   ConvRecurrent& operator=(ConvRecurrent&&) noexcept;
 
   const ConvConfig& config() const noexcept;
+  /// The upper bound for threads, of the config at first; the only thing that may change while passes run.
+  int n_threads() const noexcept;
+  /// Throws std::invalid_argument for a negative number. 0: OMP_NUM_THREADS, else all cores.
+  void set_n_threads(int n_threads);
   const std::vector<std::string>& gates() const noexcept;   ///< row order of W, R and b
   const std::vector<std::string>& states() const noexcept;  ///< {"h", "c"} or {"h"}
   std::int64_t input_size() const noexcept;                 ///< C·Y·X: elements of a step of x

@@ -14,6 +14,11 @@ ConvRecurrent::ConvRecurrent(ConvRecurrent&&) noexcept = default;
 ConvRecurrent& ConvRecurrent::operator=(ConvRecurrent&&) noexcept = default;
 
 const ConvConfig& ConvRecurrent::config() const noexcept { return impl_->config(); }
+int ConvRecurrent::n_threads() const noexcept { return impl_->n_threads(); }
+void ConvRecurrent::set_n_threads(int n_threads) {
+  if (n_threads < 0) checks::fail("n_threads: expected 0 (all cores) or more, got " + std::to_string(n_threads));
+  impl_->set_n_threads(n_threads);
+}
 const std::vector<std::string>& ConvRecurrent::gates() const noexcept { return impl_->gates(); }
 const std::vector<std::string>& ConvRecurrent::states() const noexcept { return impl_->states(); }
 std::int64_t ConvRecurrent::input_size() const noexcept { return config().channels * config().height * config().width; }

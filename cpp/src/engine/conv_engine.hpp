@@ -6,6 +6,8 @@
 #include "model/init.hpp"
 #include "sequence/conv_stack.hpp"
 
+#include <atomic>
+
 LSTMCORE_BEGIN_NAMESPACE
 
 template <class T>
@@ -25,11 +27,16 @@ template <class T>
 class ConvLayers final : public engine::ConvEngine {
  public:
   explicit ConvLayers(const ConvConfig& config)
-      : config_(config), stack_(config), parameters_(static_cast<std::size_t>(total_count(stack_.tensors()))) {
+      : config_(config),
+        n_threads_(config.n_threads),
+        stack_(config),
+        parameters_(static_cast<std::size_t>(total_count(stack_.tensors()))) {
     initialise(stack_.tensors(), stack_.shape().dense, config.seed, parameters_.data());
   }
 
   const ConvConfig& config() const noexcept override { return config_; }
+  int n_threads() const noexcept override { return n_threads_.load(std::memory_order_relaxed); }
+  void set_n_threads(int n_threads) noexcept override { n_threads_.store(n_threads, std::memory_order_relaxed); }
   const std::vector<std::string>& gates() const noexcept override { return stack_.shape().dense.cell.gate_names; }
   const std::vector<std::string>& states() const noexcept override { return stack_.shape().dense.cell.state_names; }
   const std::vector<TensorInfo>& tensors() const noexcept override { return stack_.tensors(); }
@@ -40,7 +47,7 @@ class ConvLayers final : public engine::ConvEngine {
                engine::TapeEngine* tape) const override {
     std::int64_t images = 0;
     for (std::int64_t n = 0; n < x.count; ++n) images += x.lengths[n];
-    const int threads = stack_.threads_for(images, config_.n_threads);
+    const int threads = stack_.threads_for(images, n_threads());
     if (tape == nullptr) {
       const auto workspace = pool_.borrow();
       stack_.forward(x, parameters_.data(), initial, y, final_state, false, threads, *workspace);
@@ -59,7 +66,7 @@ class ConvLayers final : public engine::ConvEngine {
           "tape: its recording was used up by an earlier backward(); run forward() with the tape again");
     }
     stack_.backward(parameters_.data(), dy, d_final, dx, d_initial, static_cast<T*>(gradient),
-                    stack_.threads_for(ws.layout.rows(), config_.n_threads), ws);
+                    stack_.threads_for(ws.layout.rows(), n_threads()), ws);
   }
 
   void step(const void* x, std::int64_t count, void* const* state, void* y) const override {
@@ -76,7 +83,7 @@ class ConvLayers final : public engine::ConvEngine {
     const Sequences sequences{workspace->x.data(), workspace->lengths.data(), count, config_.channels * inner};
     // The state is read at the start and written at the end.
     stack_.forward(sequences, parameters_.data(), state, workspace->y.data(), state, false,
-                   stack_.threads_for(count, config_.n_threads), workspace->stack);
+                   stack_.threads_for(count, n_threads()), workspace->stack);
   }
 
  private:
@@ -88,6 +95,7 @@ class ConvLayers final : public engine::ConvEngine {
   };
 
   ConvConfig config_;
+  std::atomic<int> n_threads_;
   ConvStack<T> stack_;
   std::vector<T> parameters_;
   mutable Pool<ConvWorkspace<T>> pool_;

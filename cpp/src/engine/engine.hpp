@@ -39,6 +39,8 @@ class ConvEngine {
  public:
   virtual ~ConvEngine() = default;
   virtual const ConvConfig& config() const noexcept = 0;
+  virtual int n_threads() const noexcept = 0;
+  virtual void set_n_threads(int n_threads) noexcept = 0;
   virtual const std::vector<std::string>& gates() const noexcept = 0;
   virtual const std::vector<std::string>& states() const noexcept = 0;
   virtual const std::vector<TensorInfo>& tensors() const noexcept = 0;
