@@ -7,9 +7,9 @@
 
 LSTMCORE_BEGIN_NAMESPACE
 
-/// Gradients for up to two inputs under the same dG [pixels, columns]. A team works on one band of lines after the
-/// other: begin() once, for each band transform(), a barrier, accumulate(), a barrier; finish() at the end. Every sum
-/// runs in the order of the bands, cut among threads by columns or points.
+/// Gradients for up to two inputs under the same dG [pixels, columns]. A team calls begin(), accumulate() for each
+/// image, and finish(); with tiles, for each group of images (or band of one) transform(), a barrier, multiply(), a
+/// barrier. Every sum runs in the order of the images, cut among threads by columns or points.
 template <class T>
 class ConvolutionGradient {
  public:
@@ -35,17 +35,20 @@ class ConvolutionGradient {
     sum_row_ = method == ConvolutionMethod::direct ? row_ : padded<T>(depth_);
   }
 
-  /// Lines of a band.
+  /// Lines of an image that are taken at once, and, where those are all, images.
   std::int64_t band() const noexcept {
     if (method_ == ConvolutionMethod::direct) return image_.height;
-    constexpr std::int64_t kTiles = 256;
-    return std::max<std::int64_t>(1, kTiles / tiles_x()) * winograd::kOut;
+    return std::min(image_.height, std::max<std::int64_t>(1, kTiles / tiles_x()) * winograd::kOut);
+  }
+  std::int64_t group() const noexcept {
+    if (method_ == ConvolutionMethod::direct || band() < image_.height) return 1;
+    return std::max<std::int64_t>(1, kTiles / tiles_of(image_.height));
   }
 
-  /// Elements that begin() … finish() work in, shared by the team.
-  std::int64_t scratch() const noexcept {
+  /// Elements that begin() … finish() work in, shared by the team; images: at most so many are in a group.
+  std::int64_t scratch(std::int64_t images) const noexcept {
     if (method_ == ConvolutionMethod::direct) return sums_size() + columns_;
-    const std::int64_t tiles = (std::min(band(), image_.height) + winograd::kOut - 1) / winograd::kOut * tiles_x();
+    const std::int64_t tiles = std::min(images, group()) * tiles_of(band());
     return sums_size() + columns_ +
            winograd::kPoints * (spread_rows<T>(tiles * row_) + spread_rows<T>(tiles * dg_row()));
   }
@@ -55,63 +58,61 @@ class ConvolutionGradient {
     std::fill(scratch + range.begin, scratch + range.end, T{0});
   }
 
-  /// dg and inputs: pixel (y, 0) where the band begins.
-  void transform(const T* dg, const Inputs& from, std::int64_t lines, T* scratch, Member member) const noexcept {
-    if (method_ == ConvolutionMethod::direct) return;
-    constexpr std::int64_t kOut = winograd::kOut;
-    const std::int64_t tiles = (lines + kOut - 1) / kOut * tiles_x();
-    T* const v = scratch + sums_size() + columns_;
-    const std::int64_t v_distance = spread_rows<T>(tiles * row_);
-    T* const g = v + winograd::kPoints * v_distance;
-    const std::int64_t g_distance = spread_rows<T>(tiles * dg_row());
+  /// One image of a group of `images`. dg and inputs: pixel (y, 0) where the band begins.
+  void transform(const T* dg, const Inputs& from, std::int64_t lines, std::int64_t index, std::int64_t images,
+                 T* scratch, Member member) const noexcept {
+    const std::int64_t tiles = tiles_of(lines);
+    const Tiles room(*this, scratch, tiles * images);
     const Member::Range range = member.share(tiles);
     for (std::int64_t tile = range.begin; tile < range.end; ++tile) {
-      const std::int64_t y = tile / tiles_x() * kOut;
-      const std::int64_t x = tile % tiles_x() * kOut;
-      std::int64_t offset = 0;
+      const std::int64_t y = tile / tiles_x() * winograd::kOut;
+      const std::int64_t x = tile % tiles_x() * winograd::kOut;
+      T* to = room.inputs + (index * tiles + tile) * row_;
       for (std::size_t i = 0; i < count_; ++i) {
         const std::int64_t pixel = inputs_[i].channels;
         const std::int64_t line = image_.pitch * pixel;
         const T* const first = from[i] + (y - 1) * line + (x - 1) * pixel;
         for (std::int64_t c = 0; c < inputs_[i].depth; c += W) {
-          winograd::input_tile<T>(first + c, pixel, line, v + tile * row_ + offset + c, v_distance);
+          winograd::input_tile<T>(first + c, pixel, line, to + c, room.input_distance);
         }
-        offset += inputs_[i].depth;
+        to += inputs_[i].depth;
       }
       const std::int64_t line = image_.pitch * columns_;
       const T* const first = dg + y * line + x * columns_;
+      to = room.gradients + (index * tiles + tile) * dg_row();
       for (std::int64_t j = 0; j < columns_; j += W) {
-        winograd::gradient_tile<T>(first + j, columns_, line, g + tile * dg_row() + j, g_distance);
+        winograd::gradient_tile<T>(first + j, columns_, line, to + j, room.gradient_distance);
       }
     }
   }
 
+  /// After transform() of all images of a group, and a barrier.
+  void multiply(std::int64_t lines, std::int64_t images, T* scratch, Member member) const noexcept {
+    const std::int64_t tiles = tiles_of(lines) * images;
+    const Tiles room(*this, scratch, tiles);
+    const Member::Range range = member.share(winograd::kPoints);
+    for (std::int64_t p = range.begin; p < range.end; ++p) {
+      outer_product<T>(columns_, depth_, tiles, room.gradients + p * room.gradient_distance, dg_row(),
+                       room.inputs + p * room.input_distance, row_, scratch + p * columns_ * sum_row_, sum_row_);
+    }
+  }
+
+  /// One image; for tiles the bias alone.
   void accumulate(const T* dg, const Inputs& from, std::int64_t lines, T* scratch, Member member) const noexcept {
     const std::int64_t line = image_.pitch * columns_;
     bias_sums(dg, line, lines, scratch + sums_size(), member);
-    if (method_ == ConvolutionMethod::direct) {
-      const Member::Range range = member.share(columns_, tile_rows(2));
-      for (std::int64_t y = 0; y < lines; ++y) {
-        T* sums = scratch + range.begin * sum_row_;
-        for (std::size_t i = 0; i < count_; ++i) {
-          const std::int64_t pixel = inputs_[i].channels;
-          for (const Run& run : runs_[i]) {
-            outer_product<T>(range.end - range.begin, run.depth, image_.width, dg + y * line + range.begin, columns_,
-                             from[i] + y * image_.pitch * pixel + run.offset, pixel, sums, sum_row_);
-            sums += padded<T>(run.depth);
-          }
+    if (method_ != ConvolutionMethod::direct) return;
+    const Member::Range range = member.share(columns_, tile_rows(2));
+    for (std::int64_t y = 0; y < lines; ++y) {
+      T* sums = scratch + range.begin * sum_row_;
+      for (std::size_t i = 0; i < count_; ++i) {
+        const std::int64_t pixel = inputs_[i].channels;
+        for (const Run& run : runs_[i]) {
+          outer_product<T>(range.end - range.begin, run.depth, image_.width, dg + y * line + range.begin, columns_,
+                           from[i] + y * image_.pitch * pixel + run.offset, pixel, sums, sum_row_);
+          sums += padded<T>(run.depth);
         }
       }
-      return;
-    }
-    const std::int64_t tiles = (lines + winograd::kOut - 1) / winograd::kOut * tiles_x();
-    const T* const v = scratch + sums_size() + columns_;
-    const std::int64_t v_distance = spread_rows<T>(tiles * row_);
-    const T* const g = v + winograd::kPoints * v_distance;
-    const Member::Range range = member.share(winograd::kPoints);
-    for (std::int64_t p = range.begin; p < range.end; ++p) {
-      outer_product<T>(columns_, depth_, tiles, g + p * spread_rows<T>(tiles * dg_row()), dg_row(), v + p * v_distance,
-                       row_, scratch + p * columns_ * sum_row_, sum_row_);
     }
   }
 
@@ -150,6 +151,25 @@ class ConvolutionGradient {
   }
 
  private:
+  static constexpr std::int64_t kTiles = 256;  ///< that are multiplied at once
+
+  /// Transformed tiles: 36 matrices [tiles, channels] and [tiles, columns], behind the sums.
+  struct Tiles {
+    T* inputs;
+    std::int64_t input_distance;
+    T* gradients;
+    std::int64_t gradient_distance;
+
+    Tiles(const ConvolutionGradient& of, T* scratch, std::int64_t tiles) noexcept
+        : inputs(scratch + of.sums_size() + of.columns_),
+          input_distance(spread_rows<T>(tiles * of.row_)),
+          gradients(inputs + winograd::kPoints * input_distance),
+          gradient_distance(spread_rows<T>(tiles * of.dg_row())) {}
+  };
+
+  std::int64_t tiles_of(std::int64_t lines) const noexcept {
+    return (lines + winograd::kOut - 1) / winograd::kOut * tiles_x();
+  }
   std::int64_t tiles_x() const noexcept { return (image_.width + winograd::kOut - 1) / winograd::kOut; }
   std::int64_t dg_row() const noexcept { return spread_rows<T>(columns_); }
   std::int64_t sums_size() const noexcept {

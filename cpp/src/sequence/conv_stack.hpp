@@ -247,7 +247,7 @@ class ConvStack {
       if (shape_.dense.cell.vectors > 0) pass.d_maps = take(arena, maps_size());
       for (int g = 0; g < layer.forwards; ++g) {
         const auto i = static_cast<std::size_t>(g);
-        pass.gradient[i] = take(arena, layer.gradient[i].scratch());
+        pass.gradient[i] = take(arena, layer.gradient[i].scratch(sequences));
       }
     }
   }

@@ -179,33 +179,43 @@ struct ConvSteps {
   }
 
   void weight_gradients(std::int64_t t) const noexcept {
-    for (std::int64_t n = 0; n < layout.active(t); ++n) {
+    using Gradient = ConvolutionGradient<T>;
+    using Inputs = typename Gradient::Inputs;
+    // f(gradient, its scratch, dG, inputs) of one image from line y on.
+    const auto each = [&](std::int64_t n, std::int64_t y, auto&& f) {
       const std::int64_t row = layout.row(t, n);
-      const std::int64_t band = layer.gradient[0].band();
+      const T* const x = pass.input.pixel(row, y);
+      const T* const h = h_before(t, n, y);
+      if (layer.forwards == 2) {
+        f(layer.gradient[0], pass.gradient[0], pass.gates.pixel(row, y), Inputs{x, nullptr});
+        f(layer.gradient[1], pass.gradient[1], pass.recurrent.pixel(row, y), Inputs{h, nullptr});
+      } else {
+        f(layer.gradient[0], pass.gradient[0], pass.gates.pixel(row, y), Inputs{x, h});
+      }
+    };
+    for (std::int64_t n = 0; n < layout.active(t); ++n) {
+      each(n, 0, [&](const Gradient& gradient, T* room, const T* dg, const Inputs& from) {
+        gradient.accumulate(dg, from, shape.image.height, room, member);
+      });
+    }
+    if (shape.method == ConvolutionMethod::direct) return;
+    const std::int64_t band = layer.gradient[0].band();
+    const std::int64_t group = layer.gradient[0].group();
+    for (std::int64_t n = 0; n < layout.active(t); n += group) {
+      const std::int64_t images = std::min(group, layout.active(t) - n);
       for (std::int64_t y = 0; y < shape.image.height; y += band) {
         const std::int64_t lines = std::min(band, shape.image.height - y);
-        const auto each = [&](auto&& f) {
-          const T* const x = pass.input.pixel(row, y);
-          const T* const h = h_before(t, n, y);
-          if (layer.forwards == 2) {
-            f(layer.gradient[0], pass.gates.pixel(row, y), {x, nullptr}, pass.gradient[0]);
-            f(layer.gradient[1], pass.recurrent.pixel(row, y), {h, nullptr}, pass.gradient[1]);
-          } else {
-            f(layer.gradient[0], pass.gates.pixel(row, y), {x, h}, pass.gradient[0]);
-          }
-        };
-        using Gradient = ConvolutionGradient<T>;
-        using Inputs = typename Gradient::Inputs;
-        if (shape.method == ConvolutionMethod::winograd) {
-          each([&](const Gradient& gradient, const T* dg, const Inputs& from, T* room) {
-            gradient.transform(dg, from, lines, room, member);
+        for (std::int64_t i = 0; i < images; ++i) {
+          each(n + i, y, [&](const Gradient& gradient, T* room, const T* dg, const Inputs& from) {
+            gradient.transform(dg, from, lines, i, images, room, member);
           });
-          team.wait(member.size);
         }
-        each([&](const Gradient& gradient, const T* dg, const Inputs& from, T* room) {
-          gradient.accumulate(dg, from, lines, room, member);
-        });
-        if (shape.method == ConvolutionMethod::winograd) team.wait(member.size);
+        team.wait(member.size);
+        for (int g = 0; g < layer.forwards; ++g) {
+          const auto k = static_cast<std::size_t>(g);
+          layer.gradient[k].multiply(lines, images, pass.gradient[k], member);
+        }
+        team.wait(member.size);
       }
     }
   }
