@@ -1,7 +1,8 @@
 """Data to try things on: a recorded set, one from scikit-learn, synthetic tasks, and trees.
 
-Every function returns ``(X, y)`` in a form that the estimators take as it is: X is an array (N, T, I) where all
-sequences have one length, otherwise a list of N arrays (T_i, I); y has N entries. N sequences, T steps, I features.
+Every function but `make_moving_digits`, whose frames are their own targets, returns ``(X, y)`` in a form that the
+estimators take as it is: X is an array (N, T, I) where all sequences have one length, otherwise a list of N arrays
+(T_i, I); y has N entries. N sequences, T steps, I features.
 
 `adding_problem`, `temporal_order` and `two_sequence` are those with which Hochreiter & Schmidhuber (1997, "Long
 Short-Term Memory", Neural Computation 9(8)) showed that an LSTM bridges long time lags. The answer depends on a few
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._expressions import expression_tokens, expression_values, make_expression_trees
+from ._moving_digits import make_moving_digits
 
 __all__ = [
     "adding_problem",
@@ -35,6 +37,7 @@ __all__ = [
     "make_associative_recall",
     "make_expression_trees",
     "make_modular_arithmetic",
+    "make_moving_digits",
     "make_parity",
     "read_ts",
     "temporal_order",

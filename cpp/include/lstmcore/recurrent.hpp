@@ -51,8 +51,9 @@ class LSTMCORE_API Tape {
 
  private:
   friend class Recurrent;
+  friend class ConvRecurrent;
   std::unique_ptr<engine::TapeEngine> impl_;
-  const engine::RecurrentEngine* owner_ = nullptr;  ///< who recorded
+  const void* owner_ = nullptr;  ///< the engine that recorded
 };
 
 /// L layers × D directions of one cell. Weights live in one flat buffer that the caller may read and write between

@@ -239,6 +239,34 @@ void check(const RecurrentConfig& config) {
   check_total(config);
 }
 
+void check(const ConvConfig& config) {
+  if (config.cell != "lstm" && config.cell != "peephole" && config.cell != "gru") {
+    fail("cell: expected one of lstm, peephole, gru, got '" + config.cell + "'");
+  }
+  check_size("channels", config.channels);
+  check_size("hidden_channels", config.hidden_channels);
+  check_size("height", config.height);
+  check_size("width", config.width);
+  check_size("kernel_size", config.kernel_size);
+  expect(config.kernel_size % 2 == 1, "kernel_size", static_cast<double>(config.kernel_size),
+         "an odd integer (an even one has no middle, which \"same\" padding needs)");
+  check_size("dilation", config.dilation);
+  if (config.num_layers < 1 || config.num_layers > 10000) {
+    fail("num_layers: expected an integer from 1 to 10000, got " + std::to_string(config.num_layers));
+  }
+  check_threads(config.n_threads);
+  const auto number = [](std::int64_t value) { return static_cast<double>(value); };
+  const double taps = number(config.kernel_size) * number(config.kernel_size);
+  const double channels = number(std::max(config.channels, config.hidden_channels)) + number(config.hidden_channels);
+  const double weights = number(config.num_layers) * 4.0 * number(config.hidden_channels) * taps * channels;
+  const double pixels = number(config.height) * number(config.width);
+  if (weights > 1e15 || pixels * channels * number(config.num_layers) * 40.0 > 1e15) {
+    fail(
+        "channels, hidden_channels, height, width, kernel_size, num_layers: together they need more weights, or images "
+        "larger, than can be addressed");
+  }
+}
+
 void check(const ModelConfig& config) {
   check(config.recurrent);
   check_size("outputs", config.outputs);

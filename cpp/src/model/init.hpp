@@ -1,7 +1,8 @@
 // Initial weights.
 //
-//   W_*     input weights [G·H, I]: uniform in ±√(6 / (fan_in + fan_out)) with fan_in = I and fan_out = H, gate by gate
-//           (Glorot & Bengio 2010, eq. 16)
+//   W_*     input weights [G·H, I], of convolutions [G·H, C, k, k]: uniform in ±√(6 / (fan_in + fan_out)) with fan_in =
+//   I and fan_out = H, gate by gate
+//           (Glorot & Bengio 2010, eq. 16); of convolutions C·k² and H·k²
 //   R_*     recurrent weights [G·H, H]: each gate's block (with heads: each head's) a random orthogonal matrix (Saxe,
 //   McClelland & Ganguli 2014) b_*     0, except 1 for a forget gate "f", so that a new network remembers (Gers,
 //   Schmidhuber & Cummins 2000;
@@ -207,7 +208,12 @@ void initialise(const std::vector<TensorInfo>& tensors, const StackShape& shape,
     const std::uint64_t tensor_seed = mix(seed, init_detail::stream_of(tensor.name));
     Rng rng(tensor_seed);
     const std::string kind = tensor.name.substr(0, tensor.name.rfind("_l"));
-    const std::int64_t cols = tensor.shape.size() > 1 ? tensor.shape[1] : 1;
+    std::int64_t cols = tensor.shape.size() > 1 ? tensor.shape[1] : 1;
+    std::int64_t taps = 1;  // of a convolution: its window is part of a row
+    if (kind == "W" || kind == "R") {
+      for (std::size_t axis = 2; axis < tensor.shape.size(); ++axis) taps *= tensor.shape[axis];
+      cols *= taps;
+    }
     const auto normal = [&](double deviation) {
       for (std::int64_t k = 0; k < tensor.count(); ++k) values[k] = static_cast<T>(deviation * rng.normal());
     };
@@ -225,7 +231,7 @@ void initialise(const std::vector<TensorInfo>& tensors, const StackShape& shape,
     } else if (kind == "head_b" || kind == "pool_b") {
       std::fill_n(values, tensor.count(), T(0));
     } else if (kind == "W") {
-      init_detail::glorot_uniform(cols, shape.hidden, tensor.count(), rng, values);
+      init_detail::glorot_uniform(cols, shape.hidden * taps, tensor.count(), rng, values);
     } else if (kind == "R") {
       for_gates([&](std::size_t gate, const std::string&, std::int64_t row, std::int64_t rows) {
         Rng block_rng(mix(tensor_seed, gate));
