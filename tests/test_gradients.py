@@ -47,7 +47,9 @@ def test_gradients_equal_reference(case: Case) -> None:
     assert_all_close(result.named("final."), final, tolerance, "final state")
     assert_close(result.arrays["dx"], dx, tolerance, "dx")
     named = result.named("d_initial.")
-    if data.state is None and not case.cell.stepwise:  # the scale of an empty memory: exactly 0, or what rounding leaves
+    if (
+        data.state is None and not case.cell.stepwise
+    ):  # the scale of an empty memory: exactly 0, or what rounding leaves
         scale = max(np.abs(value).max() for value in d_initial.values())
         assert np.abs(named.pop("m") - d_initial.pop("m")).max() <= tolerance * scale
     assert_all_close(named, d_initial, tolerance, "gradient of the initial state")
