@@ -184,7 +184,66 @@ def test_two_sequence():
     assert set(y.tolist()) == {0, 1}
 
 
-@pytest.mark.parametrize("make", [datasets.adding_problem, datasets.temporal_order, datasets.two_sequence])
+def test_parity():
+    X, y = datasets.make_parity(500, 40, random_state=0)
+    assert isinstance(X, np.ndarray)
+    assert X.shape == (500, 40, 1)
+    assert set(np.unique(X)) == {0.0, 1.0}
+    np.testing.assert_array_equal(X.sum(axis=(1, 2)) % 2, y)
+    assert abs(X.mean() - 0.5) < 0.02
+    assert abs(y.mean() - 0.5) < 0.1
+    ragged, y = datasets.make_parity(500, (1, 5), random_state=0)
+    assert isinstance(ragged, list)
+    assert {x.shape for x in ragged} == {(T, 1) for T in range(1, 6)}
+    assert [int(x.sum()) % 2 for x in ragged] == y.tolist()
+
+
+@pytest.mark.parametrize(("modulus", "operators"), [(5, "+-*"), (3, "-+"), (7, "*")])
+def test_modular_arithmetic_is_what_python_computes(modulus, operators):
+    X, y = datasets.make_modular_arithmetic(300, (1, 15), modulus=modulus, operators=operators, random_state=1)
+    assert {len(x) for x in X} == set(range(1, 16, 2))
+    characters = "".join(str(n) for n in range(modulus)) + operators
+    for x, answer in zip(X, y, strict=True):
+        assert x.shape[1] == modulus + len(operators)
+        np.testing.assert_array_equal(x.sum(axis=1), 1.0)
+        assert eval("".join(characters[k] for k in x.argmax(axis=1))) % modulus == answer
+    assert set(y.tolist()) == set(range(modulus))
+    assert datasets.make_modular_arithmetic(4, 9)[0].shape == (4, 9, 8)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_associative_recall(together):
+    X, y = datasets.make_associative_recall(400, (1, 6), n_keys=6, n_values=3, together=together, random_state=2)
+    assert {len(x) for x in X} == {(1 if together else 2) * pairs + 1 for pairs in range(1, 7)}
+    asked = []
+    for x, answer in zip(X, y, strict=True):
+        keys, values = x[:-1, :6], x[:-1, 6:]
+        pairs = (len(x) - 1) // (1 if together else 2)
+        where = np.arange(pairs) * (1 if together else 2)
+        np.testing.assert_array_equal(keys[where].sum(axis=1), 1.0)
+        np.testing.assert_array_equal(values[where + (not together)].sum(axis=1), 1.0)
+        assert x[:-1].sum() == 2 * pairs
+        assert x[-1].sum() == x[-1, :6].sum() == 1.0
+        memory = dict(zip(keys[where].argmax(axis=1), values[where + (not together)].argmax(axis=1), strict=True))
+        assert len(memory) == pairs  # keys are distinct
+        assert memory[x[-1].argmax()] == answer
+        asked.append(list(memory).index(x[-1].argmax()))
+    assert set(y.tolist()) == {0, 1, 2}
+    assert set(asked) == set(range(6))
+    assert datasets.make_associative_recall(4, 5)[0].shape == (4, 11, 40)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        datasets.adding_problem,
+        datasets.temporal_order,
+        datasets.two_sequence,
+        datasets.make_parity,
+        lambda n, T, random_state: datasets.make_modular_arithmetic(n, (T - 1, T + 9), random_state=random_state),
+        datasets.make_associative_recall,
+    ],
+)
 def test_same_seed_same_data(make):
     (X1, y1), (X2, y2), (X3, _) = (make(20, 30, random_state=seed) for seed in (5, np.random.default_rng(5), 6))
     np.testing.assert_array_equal(y1, y2)
@@ -205,6 +264,21 @@ def test_same_seed_same_data(make):
         (lambda: datasets.temporal_order(5, n_symbols=4), "n_symbols"),
         (lambda: datasets.two_sequence(5, 3), "length"),
         (lambda: datasets.two_sequence(5, n_signal=0), "n_signal"),
+        (lambda: datasets.make_parity(0), "n_sequences"),
+        (lambda: datasets.make_parity(5, 0), "length"),
+        (lambda: datasets.make_parity(5, (4, 3)), "length"),
+        (lambda: datasets.make_parity(5, (4, 5, 6)), "length"),
+        (lambda: datasets.make_parity(5, 4.0), "length"),
+        (lambda: datasets.make_modular_arithmetic(5.0), "n_sequences"),
+        (lambda: datasets.make_modular_arithmetic(5, 8), "length must be odd"),
+        (lambda: datasets.make_modular_arithmetic(5, (3, 8)), "length must be odd"),
+        (lambda: datasets.make_modular_arithmetic(5, modulus=1), "modulus"),
+        (lambda: datasets.make_modular_arithmetic(5, operators="+/"), "operators"),
+        (lambda: datasets.make_modular_arithmetic(5, operators=""), "operators"),
+        (lambda: datasets.make_associative_recall(5, 0), "pairs"),
+        (lambda: datasets.make_associative_recall(5, 33), "pairs must be at most n_keys=32"),
+        (lambda: datasets.make_associative_recall(5, n_values=1), "n_values"),
+        (lambda: datasets.make_associative_recall(5, n_keys=0), "n_keys"),
     ],
 )
 def test_wrong_arguments_are_named(call, argument):

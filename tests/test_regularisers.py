@@ -21,7 +21,9 @@ from reference import driver
 DROPOUTS = {"dropout": 0.3, "variational_dropout": 0.25, "recurrent_dropout": 0.2}
 ALL = {**DROPOUTS, "zoneout_hidden": 0.3, "zoneout_cell": 0.2}
 MIXED = Shape(3, 4, 2, 6, L=2, D=2, ragged=True, initial_state=True)
-EVERY_CELL = [cell for cell in (*CELLS, *VARIANTS) if cell.fits(MIXED) and not cell.learn_initial_state]
+EVERY_CELL = [
+    cell for cell in (*CELLS, *VARIANTS) if cell.fits(MIXED) and not cell.learn_initial_state and cell.stepwise
+]
 every_cell = pytest.mark.parametrize("cell", EVERY_CELL, ids=lambda cell: cell.label)
 with_candidate = pytest.mark.parametrize(
     "cell", [cell for cell in EVERY_CELL if cell.name not in ("elman", "indrnn")], ids=lambda cell: cell.label
@@ -36,6 +38,8 @@ CANDIDATE = dict.fromkeys(("lstm", "peephole", "lstm1997", "min_lstm"), "g") | {
 def fitting(cell: Cell, settings: dict[str, float]) -> dict[str, float]:
     """Those of the settings that a cell can have."""
     without = []
+    if not cell.stepwise:
+        without += [name for name in settings if name != "dropout"]
     if cell.name in ("elman", "indrnn"):
         without.append("recurrent_dropout")
     if len(lstmcore.cells()[cell.name]["states"]) == 1:
@@ -382,5 +386,11 @@ def test_refused(cell: str) -> None:
     for name, value in missing.items():
         with pytest.raises(ValueError, match=f"{name}: cell '{cell}' has no .*; use "):
             lstmcore.Recurrent(cell, input_size=2, hidden_size=4, **{name: value})
-    layer = lstmcore.Recurrent(cell, input_size=2, hidden_size=4, learn_initial_state=True, **fitting(Cell(cell), ALL))
+    if not Cell(cell).stepwise:
+        with pytest.raises(ValueError, match=r"learn_initial_state: cell .* has no .*; use "):
+            lstmcore.Recurrent(cell, input_size=2, hidden_size=4, learn_initial_state=True)
+    learns = Cell(cell).stepwise
+    layer = lstmcore.Recurrent(
+        cell, input_size=2, hidden_size=4, learn_initial_state=learns, **fitting(Cell(cell), ALL)
+    )
     assert {name: getattr(layer, name) for name in fitting(Cell(cell), ALL)} == fitting(Cell(cell), ALL)

@@ -85,7 +85,19 @@ def use(target: Any, attribute: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Recurrent", "Model", "Tape", "Gradients", "Sequences", "StreamState", "Trainer", "Optimiser"]
+    "name",
+    [
+        "Recurrent",
+        "ConvRecurrent",
+        "Model",
+        "Tape",
+        "ConvTape",
+        "Gradients",
+        "Sequences",
+        "StreamState",
+        "Trainer",
+        "Optimiser",
+    ],
 )
 def test_objects_without_init_are_errors(name: str) -> None:
     type_ = getattr(_core, name)

@@ -251,7 +251,7 @@ py::array doubles_object(const std::vector<double>& values) {
 py::array new_array(Dtype dtype, std::initializer_list<std::int64_t> shape) {
   // NumPy's own call in place of py::array's constructor, which computes strides and allocates for them: half the cost
   // of the small arrays that step() returns.
-  std::array<Py_intptr_t, 4> extents{};
+  std::array<Py_intptr_t, 5> extents{};
   std::copy(shape.begin(), shape.end(), extents.begin());
   const auto& api = py::detail::npy_api::get();
   PyObject* array =

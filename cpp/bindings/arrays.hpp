@@ -44,7 +44,7 @@ py::array_t<std::int64_t> to_integers(py::handle value, const Where& where, std:
 std::vector<double> to_doubles(py::handle value, const Where& where, std::int64_t count);
 py::array doubles_object(const std::vector<double>& values);
 
-/// Uninitialised, C-contiguous, of at most four axes.
+/// Uninitialised, C-contiguous, of at most five axes.
 py::array new_array(Dtype dtype, std::initializer_list<std::int64_t> shape);
 /// Tensors of a flat buffer by name, as views that keep owner alive.
 py::dict tensor_views(const std::vector<TensorInfo>& tensors, const std::vector<py::str>& names, void* buffer,

@@ -11,6 +11,7 @@ PYBIND11_MODULE(_core, module) {
   lstmcore::bindings::register_info(module);
   lstmcore::bindings::register_sequences(module);
   lstmcore::bindings::register_recurrent(module);
+  lstmcore::bindings::register_conv(module);
   lstmcore::bindings::register_model(module);
   lstmcore::bindings::register_trainer(module);
   lstmcore::bindings::register_optimiser(module);

@@ -8,6 +8,7 @@ namespace lstmcore::bindings {
 void register_info(pybind11::module_& module);
 void register_sequences(pybind11::module_& module);
 void register_recurrent(pybind11::module_& module);
+void register_conv(pybind11::module_& module);
 void register_model(pybind11::module_& module);
 void register_trainer(pybind11::module_& module);
 void register_optimiser(pybind11::module_& module);

@@ -4,9 +4,10 @@
 
 - `SequenceClassifier`, `SequenceRegressor`: estimators for whole sequences (scikit-learn).
 - `TreeClassifier`, `TreeRegressor`: estimators for trees and their nodes.
+- `FrameForecaster`: the next frames of image sequences (scikit-learn).
 - `load(path)`: the estimator in a model file; `load_model(path)`: its network alone, for NumPy.
 - `Recurrent`: the layer itself, with forward, backward and streaming step.
-- `TreeRecurrent`: the tree-LSTM, forward and backward.
+- `ConvRecurrent`: the same over sequences of images; `TreeRecurrent`: the tree-LSTM, forward and backward.
 - `gradient_flow`, `gate_statistics`: what happens inside a network over time.
 - `converters`, `datasets`, `diagnostics`, `plotting`: submodules.
 """
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from . import converters, datasets, diagnostics, plotting
     from ._fitting import EpochInfo
     from .classifier import SequenceClassifier
+    from .convolutional import ConvRecurrent
     from .diagnostics import gate_statistics, gradient_flow
+    from .frames import FrameForecaster
     from .model import Model, load_model
     from .persistence import load
     from .recurrent import Recurrent
@@ -33,7 +36,9 @@ if TYPE_CHECKING:
     from .tree_regressor import TreeRegressor
 
 __all__ = [
+    "ConvRecurrent",
     "EpochInfo",
+    "FrameForecaster",
     "Model",
     "ModelFileError",
     "Recurrent",
@@ -59,7 +64,9 @@ __all__ = [
 
 # Name → module that has it (None: the name is a module itself).
 _LAZY = {
+    "ConvRecurrent": "convolutional",
     "EpochInfo": "_fitting",
+    "FrameForecaster": "frames",
     "Model": "model",
     "Recurrent": "recurrent",
     "SequenceClassifier": "classifier",

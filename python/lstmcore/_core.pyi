@@ -163,6 +163,89 @@ class Recurrent:
         """Zeros, or the learnt initial state: name -> (L*D, N, width of the state)."""
 
 @final
+class ConvTape:
+    """What ConvRecurrent.forward(..., training=True) saves for backward(). It keeps the layer and the input alive."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Steps of each recorded sequence: (N,), a copy."""
+
+class ConvRecurrent:
+    """A stack of convolutional recurrent layers. All methods may run at once from several threads."""
+
+    def __init__(
+        self,
+        cell: str = "lstm",
+        channels: int = ...,
+        hidden_channels: int = ...,
+        height: int = ...,
+        width: int = ...,
+        kernel_size: int = 3,
+        dilation: int = 1,
+        num_layers: int = 1,
+        dtype: DTypeLike = "float32",
+        seed: int = 0,
+        n_threads: int | None = None,
+    ) -> None:
+        """channels, hidden_channels, height and width are required."""
+    @property
+    def cell(self) -> str: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def hidden_channels(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def kernel_size(self) -> int: ...
+    @property
+    def dilation(self) -> int: ...
+    @property
+    def num_layers(self) -> int: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def n_threads(self) -> int | None:
+        """Upper bound; may be set."""
+    @n_threads.setter
+    def n_threads(self, value: int | None) -> None: ...
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """Order of the row blocks of W, R and b."""
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Keys of state dicts."""
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """Name -> writable view of the live weights: "W_l0" (G*H, C, k, k), "R_l0", "b_l0", … A new dict each time."""
+    def forward(
+        self,
+        x: ArrayLike | Sequence[ArrayLike],
+        state: State | None = None,
+        lengths: ArrayLike | None = None,
+        training: bool = False,
+    ) -> Any:
+        """x: (N, T, C, Y, X), or a list of (T_i, C, Y, X). (y, state), or (y, state, tape) with training=True.
+
+        y: (N, T, H, Y, X), zero past each length; or a list of (T_i, H, Y, X). state: name -> (L, N, H, Y, X).
+        """
+    def backward(
+        self, tape: ConvTape, dy: Any, dstate: State | None = None, input_gradient: bool = True
+    ) -> Gradients:
+        """Gradients of a scalar loss; dy in y's form, None for zeros. A tape serves once.
+
+        Without input_gradient the gradient of x is left out (None), and its convolution saved.
+        """
+    def step(self, x: ArrayLike, state: State | None = None) -> tuple[Array, State]:
+        """One step of N streams: x (N, C, Y, X) -> y (N, H, Y, X) and a new state; the given one is not modified."""
+    def init_state(self, N: int) -> State:
+        """Zeros: name -> (L, N, H, Y, X)."""
+
+@final
 class StreamState:
     """Streaming state of one stream, for Model.step()."""
 

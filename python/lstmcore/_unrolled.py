@@ -173,6 +173,11 @@ def _cut(config: dict[str, Any], parameters: dict[str, Array], model: Model | No
         raise ValueError(
             "model: reverse=True is not supported. Use the same weights with reverse=False and X reversed."
         )
+    if config["cell"] in ("mlstm", "xlstm"):
+        raise ValueError(
+            f"model: cell '{config['cell']}' is not supported: it takes many steps at once and has no step-by-step "
+            "derivatives to look at. Use a cell with a recurrence, such as 'slstm'."
+        )
     directions = 2 if config["bidirectional"] else 1
     options = dict(config["cell_options"])
     P = options.get("proj_size", 0) or config["hidden_size"]

@@ -1,11 +1,16 @@
-"""Data to try things on: one recorded set, one from scikit-learn, three synthetic tasks with a long lag, and trees.
+"""Data to try things on: a recorded set, one from scikit-learn, synthetic tasks, and trees.
 
-Every function returns ``(X, y)`` in a form that the estimators take as it is: X is an array (N, T, I) where all
-sequences have one length, otherwise a list of N arrays (T_i, I); y has N entries. N sequences, T steps, I features.
+Every function but `make_moving_digits`, whose frames are their own targets, returns ``(X, y)`` in a form that the
+estimators take as it is: X is an array (N, T, I) where all sequences have one length, otherwise a list of N arrays
+(T_i, I); y has N entries. N sequences, T steps, I features.
 
-The synthetic tasks are those with which Hochreiter & Schmidhuber (1997, "Long Short-Term Memory", Neural Computation
-9(8)) showed that an LSTM bridges long time lags. The answer depends on a few steps far before the end, everything
-between is noise, so a network that forgets scores no better than chance.
+`adding_problem`, `temporal_order` and `two_sequence` are those with which Hochreiter & Schmidhuber (1997, "Long
+Short-Term Memory", Neural Computation 9(8)) showed that an LSTM bridges long time lags. The answer depends on a few
+steps far before the end, everything between is noise, so a network that forgets scores no better than chance.
+
+`make_parity`, `make_modular_arithmetic` and `make_associative_recall` probe what a cell can compute at all: the first
+two need a state that every step may change (Delétang et al. 2023; Beck et al. 2024), the third a memory for many pairs
+(Arora et al. 2023). docs/probes.md shows which cells pass.
 
 `make_expression_trees` is for the estimators of trees: nested expressions, X a list of (features, parents).
 """
@@ -21,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._expressions import expression_tokens, expression_values, make_expression_trees
+from ._moving_digits import make_moving_digits
 
 __all__ = [
     "adding_problem",
@@ -28,13 +34,18 @@ __all__ = [
     "expression_tokens",
     "expression_values",
     "load_japanese_vowels",
+    "make_associative_recall",
     "make_expression_trees",
+    "make_modular_arithmetic",
+    "make_moving_digits",
+    "make_parity",
     "read_ts",
     "temporal_order",
     "two_sequence",
 ]
 
 Float = NDArray[np.floating[Any]]
+Sequences = NDArray[np.float64] | list[NDArray[np.float64]]
 RandomState = int | np.random.Generator | None
 
 
@@ -337,6 +348,172 @@ def two_sequence(
         sequence[:n_signal] = 2.0 * label - 1.0
         X.append(sequence)
     return X, y
+
+
+def make_parity(
+    n_sequences: int = 1000, length: int | tuple[int, int] = 40, *, random_state: RandomState = None
+) -> tuple[Sequences, NDArray[np.int64]]:
+    """Parity: is the number of ones odd (a classification)?
+
+    The smallest task that needs a state which every step may flip (Delétang et al. 2023, "Neural Networks and the
+    Chomsky Hierarchy", ICLR; Beck et al. 2024, "xLSTM", NeurIPS): a network that learnt to count, or to average, fails
+    on sequences longer than those it was trained on. Chance is 1/2.
+
+    Parameters
+    ----------
+    n_sequences : int, default 1000
+        N, at least 1.
+    length : int or (int, int), default 40
+        T, at least 1; or the shortest and the longest, all lengths between them being equally likely.
+    random_state : int, numpy.random.Generator or None, default None
+        The same int gives the same data.
+
+    Returns
+    -------
+    X : array (N, T, 1) of 0.0 and 1.0, each as likely; or list of N arrays (T_i, 1) where length is a range
+    y : array (N,), int64, 0 or 1
+    """
+    rng = np.random.default_rng(random_state)
+    bits = [rng.integers(0, 2, T) for T in _range_of_lengths(rng, n_sequences, length, 1)]
+    X = [row[:, None].astype(np.float64) for row in bits]
+    return _stacked(X, length), np.array([row.sum() % 2 for row in bits], dtype=np.int64)
+
+
+def make_modular_arithmetic(
+    n_sequences: int = 1000,
+    length: int | tuple[int, int] = 39,
+    *,
+    modulus: int = 5,
+    operators: str = "+-*",
+    random_state: RandomState = None,
+) -> tuple[Sequences, NDArray[np.int64]]:
+    """Modular arithmetic: the value of an expression such as 2+4*3-1 modulo a small number (a classification).
+
+    Without brackets, as in Delétang et al. (2023, "Neural Networks and the Chomsky Hierarchy", ICLR): numbers and
+    operators take turns, * binds more tightly than + and -. A finite automaton can do it with modulus² · 2 states.
+
+    Parameters
+    ----------
+    n_sequences : int, default 1000
+        N, at least 1.
+    length : int or (int, int), default 39
+        T, odd and at least 1; or the shortest and the longest, all odd lengths between them being equally likely.
+    modulus : int, default 5
+        Numbers are 0 ... modulus - 1; at least 2. Chance is about 1/modulus (more with "*": products are often 0).
+    operators : str, default "+-*"
+        Some of the characters +, - and *, each as likely.
+    random_state : int, numpy.random.Generator or None, default None
+        The same int gives the same data.
+
+    Returns
+    -------
+    X : array (N, T, modulus + len(operators)), one-hot: numbers first, then operators in the order given; or list of N
+        arrays (T_i, ...) where length is a range
+    y : array (N,), int64, 0 ... modulus - 1
+    """
+    _check("modulus", modulus, 2)
+    if not operators or set(operators) - set("+-*") or len(set(operators)) != len(operators):
+        raise ValueError(f"operators must be some of '+', '-' and '*', each once, got {operators!r}")
+    rng = np.random.default_rng(random_state)
+    one_hot = np.eye(modulus + len(operators))
+    X: list[NDArray[np.float64]] = []
+    answers: list[int] = []
+    for T in _range_of_lengths(rng, n_sequences, length, 1, odd=True):
+        symbols = np.empty(T, dtype=np.int64)
+        symbols[::2] = rng.integers(0, modulus, T // 2 + 1)
+        symbols[1::2] = rng.integers(0, len(operators), T // 2)
+        # total + sign * product is the value so far; + and - close the product, * goes on with it.
+        total, sign, product = 0, 1, int(symbols[0])
+        for operator, number in zip(symbols[1::2].tolist(), symbols[2::2].tolist(), strict=True):
+            if operators[operator] == "*":
+                product = product * number % modulus
+            else:
+                total = (total + sign * product) % modulus
+                sign, product = (1 if operators[operator] == "+" else -1), number
+        answers.append((total + sign * product) % modulus)
+        symbols[1::2] += modulus
+        X.append(one_hot[symbols])
+    return _stacked(X, length), np.array(answers, dtype=np.int64)
+
+
+def make_associative_recall(
+    n_sequences: int = 1000,
+    pairs: int | tuple[int, int] = 8,
+    *,
+    n_keys: int = 32,
+    n_values: int = 8,
+    together: bool = False,
+    random_state: RandomState = None,
+) -> tuple[Sequences, NDArray[np.int64]]:
+    """Associative recall: pairs of a key and a value go by, then a key comes again: what was its value?
+
+    The recall task of Arora et al. (2023, "Zoology: Measuring and improving recall in efficient language models") with
+    one query, at the last step, as a sequence classifier needs it. Keys of one sequence are distinct, values are not. A
+    state of fixed size holds so many pairs and no more. Chance is 1/n_values.
+
+    Parameters
+    ----------
+    n_sequences : int, default 1000
+        N, at least 1.
+    pairs : int or (int, int), default 8
+        Pairs in a sequence, 1 ... n_keys; or the fewest and the most, all numbers between them being equally likely.
+    n_keys, n_values : int, default 32, 8
+        Different keys and values; at least 1 and 2.
+    together : bool, default False
+        False: key and value are two steps, T = 2 pairs + 1, so that a network has also to learn which belong together.
+        True: they are one step, T = pairs + 1, which probes the memory alone.
+    random_state : int, numpy.random.Generator or None, default None
+        The same int gives the same data.
+
+    Returns
+    -------
+    X : array (N, T, n_keys + n_values), one-hot for the key and for the value; or list of N arrays where pairs is a
+        range
+    y : array (N,), int64, 0 ... n_values - 1
+    """
+    _check("n_keys", n_keys, 1)
+    _check("n_values", n_values, 2)
+    rng = np.random.default_rng(random_state)
+    X: list[NDArray[np.float64]] = []
+    answers: list[int] = []
+    for count in _range_of_lengths(rng, n_sequences, pairs, 1, name="pairs"):
+        if count > n_keys:
+            raise ValueError(f"pairs must be at most n_keys={n_keys}, got {pairs!r}")
+        keys = rng.permutation(n_keys)[:count]
+        values = rng.integers(0, n_values, count)
+        stride = 1 if together else 2
+        x = np.zeros((stride * count + 1, n_keys + n_values))
+        x[np.arange(count) * stride, keys] = 1.0
+        x[np.arange(count) * stride + (stride - 1), n_keys + values] = 1.0
+        asked = int(rng.integers(0, count))
+        x[-1, keys[asked]] = 1.0
+        X.append(x)
+        answers.append(int(values[asked]))
+    return _stacked(X, pairs), np.array(answers, dtype=np.int64)
+
+
+def _range_of_lengths(
+    rng: np.random.Generator, n_sequences: int, length: Any, least: int, odd: bool = False, name: str = "length"
+) -> list[int]:
+    """One length a sequence, for an int or a (shortest, longest)."""
+    _check("n_sequences", n_sequences, 1)
+    ends = length if isinstance(length, (tuple, list)) else (length, length)
+    if len(ends) != 2:
+        raise ValueError(f"{name} must be an int or a pair (shortest, longest), got {length!r}")
+    for end in ends:
+        _check(name, end, least)
+        if odd and end % 2 == 0:
+            raise ValueError(f"{name} must be odd, got {length!r}")
+    low, high = (int(end) for end in ends)
+    if low > high:
+        raise ValueError(f"{name} must be an int or a pair (shortest, longest), got {length!r}")
+    step = 2 if odd else 1
+    lengths: list[int] = (low + step * rng.integers(0, (high - low) // step + 1, n_sequences)).tolist()
+    return lengths
+
+
+def _stacked(X: list[NDArray[np.float64]], length: Any) -> Sequences:
+    return X if isinstance(length, (tuple, list)) else np.stack(X)
 
 
 def _lengths(rng: np.random.Generator, n_sequences: int, length: int) -> list[int]:

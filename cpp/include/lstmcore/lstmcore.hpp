@@ -2,6 +2,7 @@
 #pragma once
 
 #include <lstmcore/build_info.hpp>
+#include <lstmcore/conv.hpp>
 #include <lstmcore/model.hpp>
 #include <lstmcore/optimiser.hpp>
 #include <lstmcore/recurrent.hpp>

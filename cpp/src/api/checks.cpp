@@ -48,6 +48,14 @@ void check_option(const std::string& cell, const std::string& name, const Option
     }
     fail(where + "one of " + join(texts) + ", got " + text_of(value));
   }
+  if (!info.letters.empty()) {
+    const auto* text = std::get_if<std::string>(&value);
+    if (text == nullptr || text->empty() || text->size() > 64 ||
+        text->find_first_not_of(info.letters) != std::string::npos) {
+      fail(where + "a text of 1 to 64 of the letters " + info.letters + ", got " + text_of(value));
+    }
+    return;
+  }
   const auto* number = std::get_if<std::int64_t>(&value);
   if (number == nullptr || *number < info.lowest) {
     fail(where + "an integer of at least " + std::to_string(info.lowest) + ", got " + text_of(value));
@@ -119,7 +127,11 @@ void check_total(const RecurrentConfig& config) {
   const auto h = static_cast<double>(config.hidden_size);
   const double directions = config.bidirectional ? 2 : 1;
   const double in = static_cast<double>(config.input_size) + h;
-  const double upper = 16.0 * directions * h * (in + static_cast<double>(config.num_layers - 1) * (directions + 1) * h);
+  const auto blocks = config.cell_options.find("blocks");
+  const double repeats =
+      blocks == config.cell_options.end() ? 2.0 : static_cast<double>(std::get<std::string>(blocks->second).size());
+  const double upper =
+      16.0 * repeats * directions * h * (in + static_cast<double>(config.num_layers - 1) * (directions + 1) * h);
   if (upper > 1e15) {
     fail("hidden_size, input_size, num_layers: " + std::to_string(config.hidden_size) + ", " +
          std::to_string(config.input_size) + ", " + std::to_string(config.num_layers) +
@@ -207,6 +219,17 @@ void check(const RecurrentConfig& config) {
   }
   check_threads(config.n_threads);
   const CellInfo& cell = check_cell(config);
+  const auto refuse = [&](const char* name, bool given) {
+    if (given && !cell.stepwise) {
+      fail(std::string(name) + ": cell '" + config.cell + "' has no " + name +
+           ", for it takes many steps at once; use dropout");
+    }
+  };
+  refuse("variational_dropout", config.variational_dropout > 0);
+  refuse("recurrent_dropout", config.recurrent_dropout > 0);
+  refuse("zoneout_hidden", config.zoneout_hidden > 0);
+  refuse("zoneout_cell", config.zoneout_cell > 0);
+  refuse("learn_initial_state", config.learn_initial_state);
   if (config.recurrent_dropout > 0 && !cell.has_candidate) {
     fail("recurrent_dropout: cell '" + config.cell + "' has no candidate that it could drop; use variational_dropout");
   }
@@ -214,6 +237,34 @@ void check(const RecurrentConfig& config) {
     fail("zoneout_cell: cell '" + config.cell + "' has no state besides h; use zoneout_hidden");
   }
   check_total(config);
+}
+
+void check(const ConvConfig& config) {
+  if (config.cell != "lstm" && config.cell != "peephole" && config.cell != "gru") {
+    fail("cell: expected one of lstm, peephole, gru, got '" + config.cell + "'");
+  }
+  check_size("channels", config.channels);
+  check_size("hidden_channels", config.hidden_channels);
+  check_size("height", config.height);
+  check_size("width", config.width);
+  check_size("kernel_size", config.kernel_size);
+  expect(config.kernel_size % 2 == 1, "kernel_size", static_cast<double>(config.kernel_size),
+         "an odd integer (an even one has no middle, which \"same\" padding needs)");
+  check_size("dilation", config.dilation);
+  if (config.num_layers < 1 || config.num_layers > 10000) {
+    fail("num_layers: expected an integer from 1 to 10000, got " + std::to_string(config.num_layers));
+  }
+  check_threads(config.n_threads);
+  const auto number = [](std::int64_t value) { return static_cast<double>(value); };
+  const double taps = number(config.kernel_size) * number(config.kernel_size);
+  const double channels = number(std::max(config.channels, config.hidden_channels)) + number(config.hidden_channels);
+  const double weights = number(config.num_layers) * 4.0 * number(config.hidden_channels) * taps * channels;
+  const double pixels = number(config.height) * number(config.width);
+  if (weights > 1e15 || pixels * channels * number(config.num_layers) * 40.0 > 1e15) {
+    fail(
+        "channels, hidden_channels, height, width, kernel_size, num_layers: together they need more weights, or images "
+        "larger, than can be addressed");
+  }
 }
 
 void check(const ModelConfig& config) {

@@ -1,12 +1,14 @@
 // Argument checks at the C++ border. Every message names the argument, what came and what was expected.
 #pragma once
 
+#include <lstmcore/conv.hpp>
 #include <lstmcore/trainer.hpp>
 
 namespace lstmcore::checks {
 
 /// Throws std::invalid_argument unless the config describes layers that can be built.
 void check(const RecurrentConfig& config);
+void check(const ConvConfig& config);
 void check(const ModelConfig& config);
 void check(const TrainerConfig& config);
 /// data and lengths present, N ≥ 1, features as expected, every length ≥ 1.

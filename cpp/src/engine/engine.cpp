@@ -25,6 +25,9 @@ class EngineOfThisIsa final : public engine::Engine {
     return config.dtype == Dtype::float32 ? lstmcore::make_recurrent<float>(config)
                                           : lstmcore::make_recurrent<double>(config);
   }
+  std::unique_ptr<engine::ConvEngine> make_conv(const ConvConfig& config) const override {
+    return config.dtype == Dtype::float32 ? lstmcore::make_conv<float>(config) : lstmcore::make_conv<double>(config);
+  }
   std::unique_ptr<engine::ModelEngine> make_model(const ModelConfig& config) const override {
     return config.recurrent.dtype == Dtype::float32 ? lstmcore::make_model<float>(config)
                                                     : lstmcore::make_model<double>(config);

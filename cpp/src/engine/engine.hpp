@@ -3,6 +3,7 @@
 #pragma once
 
 #include <lstmcore/build_info.hpp>
+#include <lstmcore/conv.hpp>
 #include <lstmcore/trainer.hpp>
 #include <lstmcore/tree.hpp>
 
@@ -25,6 +26,7 @@ class RecurrentEngine {
   virtual const std::vector<std::string>& states() const noexcept = 0;
   virtual std::int64_t state_width(std::size_t index) const noexcept = 0;
   virtual std::int64_t output_width() const noexcept = 0;
+  virtual std::int64_t layers() const noexcept = 0;
   virtual const std::vector<TensorInfo>& tensors() const noexcept = 0;
   virtual void* parameters() noexcept = 0;
   virtual std::unique_ptr<TapeEngine> make_tape() const = 0;
@@ -52,6 +54,24 @@ class TreeEngine {
   virtual std::unique_ptr<TreeTapeEngine> make_tape() const = 0;
   virtual void forward(const Forest& forest, void* h, void* c, TreeTapeEngine* tape) const = 0;
   virtual void backward(TreeTapeEngine& tape, const void* dh, const void* dc, void* dx, void* gradient) const = 0;
+};
+
+class ConvEngine {
+ public:
+  virtual ~ConvEngine() = default;
+  virtual const ConvConfig& config() const noexcept = 0;
+  virtual int n_threads() const noexcept = 0;
+  virtual void set_n_threads(int n_threads) noexcept = 0;
+  virtual const std::vector<std::string>& gates() const noexcept = 0;
+  virtual const std::vector<std::string>& states() const noexcept = 0;
+  virtual const std::vector<TensorInfo>& tensors() const noexcept = 0;
+  virtual void* parameters() noexcept = 0;
+  virtual std::unique_ptr<TapeEngine> make_tape() const = 0;
+  virtual void forward(const Sequences& x, const void* const* initial, void* const* y, void* const* final_state,
+                       TapeEngine* tape) const = 0;
+  virtual void backward(TapeEngine& tape, const void* const* dy, const void* const* d_final, void* const* dx,
+                        void* const* d_initial, void* gradient) const = 0;
+  virtual void step(const void* x, std::int64_t count, void* const* state, void* y) const = 0;
 };
 
 class StreamEngine {
@@ -109,6 +129,7 @@ class Engine {
   /// The tensors of a model, without making it.
   virtual std::vector<TensorInfo> tensors(const ModelConfig& config) const = 0;
   virtual std::unique_ptr<RecurrentEngine> make_recurrent(const RecurrentConfig& config) const = 0;
+  virtual std::unique_ptr<ConvEngine> make_conv(const ConvConfig& config) const = 0;
   virtual std::unique_ptr<ModelEngine> make_model(const ModelConfig& config) const = 0;
   /// tensors: one after another from offset 0 on.
   virtual std::unique_ptr<OptimiserEngine> make_optimiser(const TrainerConfig& config, Dtype dtype,

@@ -9,6 +9,8 @@ LSTMCORE_BEGIN_NAMESPACE
 template <class T>
 std::unique_ptr<engine::RecurrentEngine> make_recurrent(const RecurrentConfig& config);
 template <class T>
+std::unique_ptr<engine::ConvEngine> make_conv(const ConvConfig& config);
+template <class T>
 std::unique_ptr<engine::ModelEngine> make_model(const ModelConfig& config);
 template <class T>
 std::unique_ptr<engine::OptimiserEngine> make_optimiser(const TrainerConfig& config,

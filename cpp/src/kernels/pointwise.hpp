@@ -45,7 +45,7 @@ struct ForwardBlock {
   std::int64_t rows;
   Rows<T> gate;             ///< G packs side by side: pre-activations, then what backward wants
   Rows<const T> recurrent;  ///< the same for R·h₋ of separate cells
-  const T* vector;          ///< [vectors][W]
+  Rows<const T> vector;     ///< [vectors][W]; stride 0 where all rows share them
   Rows<const T> h_previous, h_fed;
   std::array<Rows<const T>, kMaxStates> previous;
   std::array<Rows<T>, kMaxStates> next;  ///< may be `previous`: state kept in place
@@ -58,7 +58,7 @@ struct BackwardBlock {
   std::int64_t rows;
   Rows<T> gate;       ///< in: what forward left; out: gradients of pre-activations
   Rows<T> recurrent;  ///< separate cells: in as in forward; out: their gradients
-  const T* vector;
+  Rows<const T> vector;
   Rows<const T> h_previous, h_fed, h;
   std::array<Rows<const T>, kMaxStates> previous, next;
   Rows<const T> keep;
@@ -77,7 +77,7 @@ void pointwise_forward(const ForwardBlock<T>& block) noexcept {
       s.gate[g] = load(block.gate[row] + g * W);
       if constexpr (Cell::kSeparate) s.recurrent[g] = load(block.recurrent[row] + g * W);
     }
-    for (std::size_t k = 0; k < Cell::kVectors; ++k) s.vector[k] = load(block.vector + k * W);
+    for (std::size_t k = 0; k < Cell::kVectors; ++k) s.vector[k] = load(block.vector[row] + k * W);
     s.h_previous = load(block.h_previous[row]);
     s.h_fed = load(block.h_fed[row]);
     for (std::size_t k = 0; k < Cell::kStates; ++k) s.previous[k] = load(block.previous[k][row]);
@@ -98,7 +98,7 @@ void pointwise_backward(const BackwardBlock<T>& block) noexcept {
       s.gate[g] = load(block.gate[row] + g * W);
       if constexpr (Cell::kSeparate) s.recurrent[g] = load(block.recurrent[row] + g * W);
     }
-    for (std::size_t k = 0; k < Cell::kVectors; ++k) s.vector[k] = load(block.vector + k * W);
+    for (std::size_t k = 0; k < Cell::kVectors; ++k) s.vector[k] = load(block.vector[row] + k * W);
     s.h_previous = load(block.h_previous[row]);
     s.h_fed = load(block.h_fed[row]);
     s.h = load(block.h[row]);

@@ -19,7 +19,7 @@ class GeneralStep {
                          std::int64_t b, ForwardBlock<T>& block) noexcept {
     const CellSpec& cell = pass.shape->cell;
     block.gate = gates.columns(b * pass.shape->gates * W);
-    block.vector = pass.weights.vectors + b * static_cast<std::int64_t>(cell.vectors) * W;
+    block.vector = {pass.weights.vectors + b * static_cast<std::int64_t>(cell.vectors) * W, 0};
     block.h_previous = previous(pass, from.h, n, b);
     block.h_fed = previous(pass, from.fed, n, b);
     for (std::size_t s = 0; s < cell.states; ++s) block.previous[s] = from.state[s].from(n).columns(b * W);
@@ -31,7 +31,7 @@ class GeneralStep {
     const std::int64_t width = std::int64_t{pass.shape->gates} * W;
     block.gate = pass.gates.from(offset + n).columns(b * width);
     block.recurrent = cut(pass.recurrent, offset + n, b * width);
-    block.vector = pass.weights.vectors + b * static_cast<std::int64_t>(cell.vectors) * W;
+    block.vector = {pass.weights.vectors + b * static_cast<std::int64_t>(cell.vectors) * W, 0};
     block.h_previous = previous(pass, from.h, n, b);
     block.h_fed = previous(pass, from.fed, n, b);
     block.h = h_of_cell(pass, offset, n).columns(b * W).read();
