@@ -2,8 +2,8 @@
 
 Frames of 32 × 32 pixels and not the generator's 64, six seen and six forecast, so that it takes minutes on two cores.
 Every block of training is fresh data; the test digits are others than those of training. The plain LSTM reads
-flattened frames and gives all six at once; it is trained on the same data and, to have a similar time, on seven times as
-much beyond. Needs: pip install "lstmcore[demo]".
+flattened frames and gives all six at once; it is trained on the same data and, to have a similar time, on seven times
+as much beyond. Needs: pip install "lstmcore[demo]".
 
     python docs/figures/moving_digits.py [folder]
 """
