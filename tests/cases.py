@@ -34,6 +34,12 @@ class Cell:
         return "-".join([self.name, *map(_label, self.options), *["learnt_h0"] * self.learn_initial_state])
 
     @property
+    def stepwise(self) -> bool:
+        """Whether a layer goes step by step, so that cutting a sequence changes nothing, not even rounding. The matrix
+        memory takes many steps at once."""
+        return self.name not in ("mlstm", "xlstm")
+
+    @property
     def truncated(self) -> bool:
         """Whether backward leaves terms out by intent, so that what it gives is the gradient of no function."""
         return ("gradient", "truncated") in self.options
@@ -83,6 +89,7 @@ CELLS = (
     Cell("peephole"),
     Cell("lstm1997"),
     SLSTM,
+    Cell("mlstm"),
     Cell("min_lstm"),
     Cell("min_gru"),
     Cell("indrnn", (("nonlinearity", "relu"),)),
@@ -119,6 +126,10 @@ VARIANTS = (
     Cell("slstm", (("forget_activation", "exponential"),)),
     Cell("slstm", (("heads", 2), ("forget_activation", "exponential"))),
     Cell("slstm", learn_initial_state=True),
+    Cell("mlstm", (("heads", 2),)),
+    Cell("mlstm", (("forget_activation", "exponential"),)),
+    Cell("mlstm", (("heads", 2), ("chunk_size", 3))),
+    Cell("mlstm", (("chunk_size", 1),)),
     Cell("elman", (("nonlinearity", "tanh"), _NORMALISED)),
 )
 

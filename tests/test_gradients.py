@@ -46,7 +46,13 @@ def test_gradients_equal_reference(case: Case) -> None:
     assert_close(result.arrays["y"], y, tolerance, "y")
     assert_all_close(result.named("final."), final, tolerance, "final state")
     assert_close(result.arrays["dx"], dx, tolerance, "dx")
-    assert_all_close(result.named("d_initial."), d_initial, tolerance, "gradient of the initial state")
+    named = result.named("d_initial.")
+    if (
+        data.state is None and not case.cell.stepwise
+    ):  # the scale of an empty memory: exactly 0, or what rounding leaves
+        scale = max(np.abs(value).max() for value in d_initial.values())
+        assert np.abs(named.pop("m") - d_initial.pop("m")).max() <= tolerance * scale
+    assert_all_close(named, d_initial, tolerance, "gradient of the initial state")
     assert_all_close(result.named("gradient."), gradient, tolerance, "gradient")
     if data.lengths is not None:
         past = np.arange(case.shape.T) >= data.lengths[:, None]
@@ -79,6 +85,8 @@ def test_gradients_are_those_of_forward(case: Case) -> None:
         results -= {f"d_initial.{name}" for name in data.dstate}
     assert set(checked) == results
     unused = {f"gradient.{name}0" for name in data.dstate} if data.state is not None else set()
+    if not case.cell.stepwise:
+        unused.add("d_initial.h")  # an output that is handed on and read by nothing
     for name, values in checked.items():
         numeric = numeric_gradient(values, loss)
         zero = case.options.get("nonlinearity") == "relu" or name.split("_l")[0] in unused

@@ -32,6 +32,10 @@ py::dict cells_object() {
   for (const CellInfo& cell : cells()) {
     py::dict options;
     for (const auto& [name, option] : cell.options) {
+      if (!option.letters.empty()) {
+        options[py::str(name)] = "text of the letters " + option.letters;
+        continue;
+      }
       if (option.allowed.empty()) {
         options[py::str(name)] = "integer, at least " + std::to_string(option.lowest);
         continue;

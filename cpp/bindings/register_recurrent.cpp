@@ -10,7 +10,7 @@ namespace {
 
 // ---- states: dictionaries of arrays [L·D, N, H], one per state of the cell
 
-std::int64_t state_rows(const Recurrent& layer) { return layer.config().num_layers * layer.directions(); }
+std::int64_t state_rows(const Recurrent& layer) { return layer.layers() * layer.directions(); }
 
 /// States that came as an argument: they are only read.
 struct GivenStates {

@@ -22,7 +22,7 @@ from types import ModuleType
 
 import numpy as np
 
-from . import elman, gru, indrnn, lstm, lstm1997, min_gru, min_lstm, peephole, slstm
+from . import elman, gru, indrnn, lstm, lstm1997, min_gru, min_lstm, mlstm, peephole, slstm
 from .products import Arrays, Sizes
 
 CELLS: dict[str, ModuleType] = {
@@ -31,6 +31,7 @@ CELLS: dict[str, ModuleType] = {
     "lstm1997": lstm1997,
     "gru": gru,
     "slstm": slstm,
+    "mlstm": mlstm,
     "min_lstm": min_lstm,
     "min_gru": min_gru,
     "elman": elman,

@@ -73,6 +73,7 @@ class LSTMCORE_API Recurrent {
   std::int64_t state_width(
       std::size_t index) const noexcept;       ///< H, as a rule; of "h" the projection's, if there is one
   std::int64_t output_width() const noexcept;  ///< D·(width of "h")
+  std::int64_t layers() const noexcept;        ///< L; for xlstm the number of blocks in all
 
   /// The tensors inside parameters(): "W_l0" [G·H, I], "R_l0" [G·H, H], "b_l0" [G·H], then what else the cell has
   /// (docs/cells.md), then "…_l0_reverse", "W_l1", …
@@ -97,7 +98,7 @@ class LSTMCORE_API Recurrent {
 
   /// One step of N sequences; states are updated in place. Needs D = 1.
   /// x: [N, I], y: [N, output_width()] (output of the last layer). Equals forward() over the same steps to the last
-  /// bit.
+  /// bit, of mlstm and xlstm to rounding: forward() takes many steps at once there.
   void step(const void* x, std::int64_t count, void* const* state, void* y) const;
 
  private:
@@ -108,8 +109,9 @@ class LSTMCORE_API Recurrent {
 /// One option of a cell.
 struct OptionInfo {
   Option initial;               ///< its default
-  std::vector<Option> allowed;  ///< the default first; empty: any integer from `lowest`
+  std::vector<Option> allowed;  ///< the default first; empty: any integer from `lowest`, or any text of `letters`
   std::int64_t lowest = 0;
+  std::string letters;  ///< not empty: any text of 1 to 64 of these letters
 };
 
 /// One cell of the registry. Options may take gates away or add states: `Recurrent::gates()` tells those of a layer.
@@ -120,6 +122,8 @@ struct CellInfo {
   std::map<std::string, OptionInfo> options;
   std::string source;          ///< author and year
   bool has_candidate = false;  ///< recurrent_dropout has something to act on
+  /// Runs step by step: variational dropout, zoneout and learned initial states apply.
+  bool stepwise = true;
 };
 
 /// Every cell, in registry order.

@@ -59,6 +59,14 @@ void check_option(const std::string& cell, const std::string& name, const Option
     }
     fail(where + "one of " + join(texts) + ", got " + text_of(value));
   }
+  if (!info.letters.empty()) {
+    const auto* text = std::get_if<std::string>(&value);
+    if (text == nullptr || text->empty() || text->size() > 64 ||
+        text->find_first_not_of(info.letters) != std::string::npos) {
+      fail(where + "a text of 1 to 64 of the letters " + info.letters + ", got " + text_of(value));
+    }
+    return;
+  }
   const auto* number = std::get_if<std::int64_t>(&value);
   if (number == nullptr || *number < info.lowest) {
     fail(where + "an integer of at least " + std::to_string(info.lowest) + ", got " + text_of(value));
@@ -130,7 +138,11 @@ void check_total(const RecurrentConfig& config) {
   const auto h = static_cast<double>(config.hidden_size);
   const double directions = config.bidirectional ? 2 : 1;
   const double in = static_cast<double>(config.input_size) + h;
-  const double upper = 16.0 * directions * h * (in + static_cast<double>(config.num_layers - 1) * (directions + 1) * h);
+  const auto blocks = config.cell_options.find("blocks");
+  const double repeats =
+      blocks == config.cell_options.end() ? 2.0 : static_cast<double>(std::get<std::string>(blocks->second).size());
+  const double upper =
+      16.0 * repeats * directions * h * (in + static_cast<double>(config.num_layers - 1) * (directions + 1) * h);
   if (upper > 1e15) {
     fail("hidden_size, input_size, num_layers: " + std::to_string(config.hidden_size) + ", " +
          std::to_string(config.input_size) + ", " + std::to_string(config.num_layers) +
@@ -207,6 +219,11 @@ void check(const RecurrentConfig& config) {
   }
   check_threads(config.n_threads);
   const CellInfo& cell = check_cell(config);
+  if (!cell.stepwise && (config.variational_dropout > 0 || config.zoneout_hidden > 0 || config.zoneout_cell > 0 ||
+                         config.learn_initial_state)) {
+    fail("variational_dropout, zoneout_hidden, zoneout_cell, learn_initial_state: cell '" + config.cell +
+         "' takes many steps at once and has none of them; use dropout");
+  }
   if (config.recurrent_dropout > 0 && !cell.has_candidate) {
     fail("recurrent_dropout: cell '" + config.cell + "' has no candidate that it could drop; use variational_dropout");
   }

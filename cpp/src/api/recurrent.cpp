@@ -29,6 +29,7 @@ const RecurrentConfig& Recurrent::config() const noexcept { return impl_->config
 const std::vector<std::string>& Recurrent::gates() const noexcept { return impl_->gates(); }
 const std::vector<std::string>& Recurrent::states() const noexcept { return impl_->states(); }
 std::int64_t Recurrent::state_width(std::size_t index) const noexcept { return impl_->state_width(index); }
+std::int64_t Recurrent::layers() const noexcept { return impl_->layers(); }
 std::int64_t Recurrent::output_width() const noexcept { return impl_->output_width(); }
 const std::vector<TensorInfo>& Recurrent::tensors() const noexcept { return impl_->tensors(); }
 std::int64_t Recurrent::parameter_count() const noexcept { return tensors().back().offset + tensors().back().count(); }

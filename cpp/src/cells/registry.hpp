@@ -8,6 +8,7 @@
 #include "cells/lstm.hpp"
 #include "cells/lstm1997.hpp"
 #include "cells/minimal.hpp"
+#include "cells/mlstm.hpp"
 #include "cells/slstm.hpp"
 
 #include <lstmcore/recurrent.hpp>
@@ -22,8 +23,8 @@ inline OptionInfo choice(std::vector<std::string> names) {
   info.initial = info.allowed.front();
   return info;
 }
-inline OptionInfo flag(bool initial) { return {initial, {Option(initial), Option(!initial)}, 0}; }
-inline OptionInfo size(std::int64_t initial) { return {initial, {}, initial}; }
+inline OptionInfo flag(bool initial) { return {initial, {Option(initial), Option(!initial)}, 0, {}}; }
+inline OptionInfo size(std::int64_t initial) { return {initial, {}, initial, {}}; }
 
 template <class Cell>
 CellInfo describe(std::map<std::string, OptionInfo> options = {}) {
@@ -32,7 +33,8 @@ CellInfo describe(std::map<std::string, OptionInfo> options = {}) {
           {Cell::kStateNames.begin(), Cell::kStateNames.end()},
           std::move(options),
           Cell::kSource,
-          Cell::kHasCandidate};
+          Cell::kHasCandidate,
+          true};
 }
 
 inline const std::vector<CellInfo>& cell_registry() {
@@ -51,12 +53,33 @@ inline const std::vector<CellInfo>& cell_registry() {
           {{"variant", choice(peephole_variants)}, {"proj_size", size(0)}, {"layer_norm", flag(false)}}),
       describe<GruResetAfter<false>>({{"reset_after", flag(true)}, {"layer_norm", flag(false)}}),
       describe<Slstm<false>>({{"heads", size(1)}, {"forget_activation", choice({"sigmoid", "exponential"})}}),
+      {Mlstm::kName,
+       {Mlstm::kGateNames.begin(), Mlstm::kGateNames.end()},
+       {Mlstm::kStateNames.begin(), Mlstm::kStateNames.end()},
+       {{"heads", size(1)}, {"forget_activation", choice({"sigmoid", "exponential"})}, {"chunk_size", size(0)}},
+       Mlstm::kSource,
+       Mlstm::kHasCandidate,
+       false},
+      {"xlstm",
+       {},
+       {"h", "C", "c", "n", "m", "conv"},
+       {{"blocks", {std::string("ms"), {}, 0, "ms"}},
+        {"heads", size(1)},
+        {"forget_activation", choice({"sigmoid", "exponential"})},
+        {"chunk_size", size(0)}},
+       Mlstm::kSource,
+       false,
+       false},
       describe<MinLstm>(),
       describe<MinGru>(),
       describe<IndRnn<Nonlinearity::relu>>({{"nonlinearity", choice({"relu", "tanh"})}}),
   };
   return registry;
 }
+
+/// Cells whose layers are more than one step's equations over time (sequence/blocks/): visit_cell() knows nothing of
+/// them.
+inline bool is_block_cell(const std::string& name) noexcept { return name == Mlstm::kName || name == "xlstm"; }
 
 inline const CellInfo& cell_info(const std::string& name) {
   for (const CellInfo& info : cell_registry()) {

@@ -25,6 +25,7 @@ class RecurrentEngine {
   virtual const std::vector<std::string>& states() const noexcept = 0;
   virtual std::int64_t state_width(std::size_t index) const noexcept = 0;
   virtual std::int64_t output_width() const noexcept = 0;
+  virtual std::int64_t layers() const noexcept = 0;
   virtual const std::vector<TensorInfo>& tensors() const noexcept = 0;
   virtual void* parameters() noexcept = 0;
   virtual std::unique_ptr<TapeEngine> make_tape() const = 0;

@@ -39,6 +39,7 @@ class RecurrentLayers final : public engine::RecurrentEngine {
   const std::vector<std::string>& states() const noexcept override { return stack_.shape().cell.state_names; }
   std::int64_t state_width(std::size_t index) const noexcept override { return stack_.shape().state_width(index); }
   std::int64_t output_width() const noexcept override { return stack_.shape().directions * stack_.shape().output; }
+  std::int64_t layers() const noexcept override { return stack_.shape().layers; }
   const std::vector<TensorInfo>& tensors() const noexcept override { return stack_.tensors(); }
   void* parameters() noexcept override { return parameters_.data(); }
   std::unique_ptr<engine::TapeEngine> make_tape() const override { return std::make_unique<Tape>(); }

@@ -3,8 +3,8 @@
 
 #include "base/rng.hpp"
 #include "math/functions.hpp"
-#include "model/dense.hpp"
 #include "model/tensors.hpp"
+#include "sequence/dense.hpp"
 #include "sequence/masks.hpp"
 
 #include <algorithm>

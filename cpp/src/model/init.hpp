@@ -15,6 +15,10 @@
 //   pool_W, pool_K, pool_V  as W_* with the matrix's own fans;  pool_v: likewise, fan_out = 1
 //   pool_Q  normal with standard deviation 0.02, as the authors' layers have it (Ramsauer et al. 2021)
 //   head_b, head_b_l*, pool_b: 0
+//   mLSTM and xLSTM (as the authors have it, Beck et al. 2024): W as above with zeros for i and f, W_if 0; biases of f
+//           evenly from 3 to 6 over the heads (exponential forget gate: 0), of i and all others 0; W_in, W_up, W_q,
+//           W_k, W_v, W_mlp_up as W_* with the matrix's own fans; W_down, W_mlp_down normal with deviation 2/(L√H)
+//           (Wang & Komatsuzaki 2021); conv uniform in ±½; norm gains and skip 1
 //
 // Every tensor, and every gate's block of R, draws from a stream of its own that is named by the tensor, so a layer's
 // weights do not depend on how many layers follow. One seed gives the same weights on every run and for any number of
@@ -134,6 +138,58 @@ void random_orthogonal(std::int64_t rows, std::int64_t cols, Rng& rng, T* block)
 /// Initial weights of all tensors of a network, as told at the head of this file.
 /// parameters: the flat buffer that the tensors' offsets refer to.
 /// Throws std::logic_error for a tensor that has no rule: a new kind of tensor needs a line here.
+/// Of the tensors that only mLSTM and xLSTM have, or have otherwise. False: the general rules apply.
+template <class T>
+bool initialise_block(const std::string& kind, const TensorInfo& tensor, const StackShape& shape, Rng& rng,
+                      std::uint64_t tensor_seed, T* values) {
+  const std::int64_t cols = tensor.shape.size() > 1 ? tensor.shape[1] : 1;
+  const std::int64_t heads = shape.cell.heads;
+  const std::int64_t hidden = shape.hidden;
+  const bool plain = shape.cell.pattern == "M";
+  const auto forget_bias = [&](T* bias) {
+    for (std::int64_t head = 0; head < heads && !shape.cell.exponential_forget; ++head) {
+      bias[head] = static_cast<T>(3.0 + 3.0 * static_cast<double>(head) /
+                                            static_cast<double>(std::max<std::int64_t>(1, heads - 1)));
+    }
+  };
+  if (kind == "W" && plain) {
+    init_detail::glorot_uniform(cols, hidden, tensor.count(), rng, values);
+    std::fill_n(values + 3 * hidden * cols, 2 * heads * cols, T(0));
+  } else if (kind == "b" && plain) {
+    std::fill_n(values, tensor.count(), T(0));
+    forget_bias(values + 3 * hidden + heads);
+  } else if (kind == "b_if") {
+    std::fill_n(values, tensor.count(), T(0));
+    forget_bias(values + heads);
+  } else if (kind == "W_if" || kind == "conv_b" || kind == "b_in") {
+    std::fill_n(values, tensor.count(), T(0));
+  } else if (kind == "b") {  // i, f, z, o of an sLSTM
+    for (std::int64_t row = 0; row < tensor.count(); ++row) values[row] = row / hidden == 1 ? T(1) : T(0);
+  } else if (kind == "R") {
+    const std::int64_t part = hidden / heads;
+    for (std::int64_t gate = 0; gate < 4; ++gate) {
+      Rng block_rng(mix(tensor_seed, static_cast<std::uint64_t>(gate)));
+      for (std::int64_t head = 0; head < heads; ++head) {
+        random_orthogonal(part, part, block_rng, values + (gate * hidden + head * part) * part);
+      }
+    }
+  } else if (kind == "W_in" || kind == "W_up" || kind == "W_q" || kind == "W_k" || kind == "W_v" ||
+             kind == "W_mlp_up") {
+    init_detail::glorot_uniform(cols, kind == "W_q" || kind == "W_k" || kind == "W_v" ? cols : tensor.shape[0],
+                                tensor.count(), rng, values);
+  } else if (kind == "W_down" || kind == "W_mlp_down") {
+    const double deviation = 2.0 / (static_cast<double>(shape.layers) * std::sqrt(static_cast<double>(hidden)));
+    for (std::int64_t k = 0; k < tensor.count(); ++k) values[k] = static_cast<T>(deviation * rng.normal());
+  } else if (kind == "conv") {
+    for (std::int64_t k = 0; k < tensor.count(); ++k) values[k] = static_cast<T>(rng.symmetric(0.5));
+  } else if (kind == "norm" || kind == "norm_h" || kind == "norm_mlp" || kind == "norm_out" || kind == "skip") {
+    std::fill_n(values, tensor.count(), T(1));
+  } else {
+    return false;
+  }
+  return true;
+}
+
 template <class T>
 void initialise(const std::vector<TensorInfo>& tensors, const StackShape& shape, std::uint64_t seed, T* parameters,
                 HeadActivation head = HeadActivation::selu) {
@@ -161,6 +217,7 @@ void initialise(const std::vector<TensorInfo>& tensors, const StackShape& shape,
     const auto normal = [&](double deviation) {
       for (std::int64_t k = 0; k < tensor.count(); ++k) values[k] = static_cast<T>(deviation * rng.normal());
     };
+    if (shape.cell.blocks() && initialise_block(kind, tensor, shape, rng, tensor_seed, values)) continue;
     if (kind == "head_W" && tensor.name != "head_W" && head == HeadActivation::selu) {
       normal(1.0 / std::sqrt(static_cast<double>(cols)));
     } else if (kind == "head_W" && tensor.name != "head_W" && head == HeadActivation::relu) {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "math/functions.hpp"
-#include "model/dense.hpp"
+#include "sequence/dense.hpp"
 
 #include <limits>
 

@@ -3,6 +3,7 @@
 
 #include "cells/registry.hpp"
 #include "kernels/pointwise.hpp"
+#include "sequence/block_tensors.hpp"
 
 #include <algorithm>
 
@@ -27,6 +28,19 @@ struct CellSpec {
   std::int64_t heads = 1;
   std::int64_t block_size = 1;  ///< units that share the gates marked in `shared`
   std::array<bool, kMaxGates> shared{};
+
+  // Layers that are blocks (sequence/blocks/): what kind each one is, over and over ('M': a plain mLSTM; 'm' and 's':
+  // the blocks of xLSTM). Empty for all cells that run step by step.
+  std::string pattern;
+  std::int64_t chunk = 0;  ///< steps that the matrix memory takes at once
+  bool exponential_forget = false;
+  std::vector<std::int64_t> state_widths;
+
+  bool blocks() const noexcept { return !pattern.empty(); }
+  /// Index of a state by name; one that no state has where there is none of that name.
+  std::size_t state(const char* name) const noexcept {
+    return static_cast<std::size_t>(std::find(state_names.begin(), state_names.end(), name) - state_names.begin());
+  }
 
   /// Whether the kernels' weights differ in shape from the user's, see sequence/expansion.hpp.
   bool expands() const noexcept { return block_size > 1 || feedback > 0 || heads > 1; }
@@ -59,7 +73,41 @@ CellSpec describe_cell() {
   return spec;
 }
 
+/// Steps of a chunk where the user leaves the choice: on the CPU at hand (AVX2, heads of 32 to 128 units) forward and
+/// backward together were fastest at 32 to 64.
+inline constexpr std::int64_t kChunk = 64;
+
+inline CellSpec block_spec(const RecurrentConfig& config) {
+  const auto number = [&](const char* name) { return option_of<std::int64_t>(config.cell, config.cell_options, name); };
+  const bool xlstm = config.cell == "xlstm";
+  CellSpec spec;
+  spec.recurrent = false;
+  spec.pattern = xlstm ? option_of<std::string>(config.cell, config.cell_options, "blocks") : "M";
+  spec.heads = number("heads");
+  spec.chunk = number("chunk_size") > 0 ? number("chunk_size") : kChunk;
+  spec.exponential_forget =
+      option_of<std::string>(config.cell, config.cell_options, "forget_activation") == "exponential";
+  const bool has_s = spec.pattern.find('s') != std::string::npos;
+  const bool has_m = spec.pattern.find_first_of("mM") != std::string::npos;
+  const std::int64_t hidden = config.hidden_size;
+  const std::int64_t inner = xlstm ? 2 * hidden : hidden;
+  const auto state = [&](const char* name, std::int64_t width) {
+    spec.state_names.emplace_back(name);
+    spec.state_widths.push_back(width);
+  };
+  state("h", hidden);
+  if (has_m) state("C", inner * (inner / spec.heads));
+  if (has_s) state("c", hidden);
+  state("n", has_m ? inner : hidden);
+  state("m", std::max(has_m ? spec.heads : 1, has_s ? hidden : 1));
+  if (xlstm) state("conv", (kConvSteps - 1) * (has_m ? inner : hidden));
+  spec.states = spec.state_names.size() - 1;
+  if (!xlstm) spec.gate_names.assign(Mlstm::kGateNames.begin(), Mlstm::kGateNames.end());
+  return spec;
+}
+
 inline CellSpec cell_spec(const RecurrentConfig& config) {
+  if (is_block_cell(config.cell)) return block_spec(config);
   CellSpec spec =
       visit_cell(config.cell, config.cell_options, [](auto cell) { return describe_cell<decltype(cell)>(); });
   const auto& options = cell_info(config.cell).options;
@@ -74,6 +122,7 @@ inline CellSpec cell_spec(const RecurrentConfig& config) {
 
 template <class T>
 CellKernels<T> kernels_of(const RecurrentConfig& config) {
+  if (is_block_cell(config.cell)) return {};
   return visit_cell(config.cell, config.cell_options, [](auto cell) { return cell_kernels<decltype(cell), T>(); });
 }
 

@@ -139,12 +139,20 @@ class PackedWeights {
   }
 
   const PackedDirection<T>& slot(std::int64_t index) const noexcept { return slots_[static_cast<std::size_t>(index)]; }
-  bool allocated() const noexcept { return !slots_.empty(); }
+  bool allocated() const noexcept { return !slots_.empty() || blocks_ != nullptr; }
+
+  /// Of layers that are blocks: all in one piece, which they cut themselves.
+  void allocate_blocks(std::int64_t size) {
+    arena_.reset();
+    blocks_ = arena_.take<T>(size);
+  }
+  T* blocks() const noexcept { return blocks_; }
 
  private:
   Arena arena_;
   std::vector<PackedDirection<T>> slots_;
   std::vector<T*> rooms_;
+  T* blocks_ = nullptr;
 };
 
 /// One slot's weights as backward multiplies with them. Depth: gate columns in block order.

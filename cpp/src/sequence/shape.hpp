@@ -27,6 +27,7 @@ struct StackShape {
         learns_initial_state(config.learn_initial_state),
         cell(cell_spec(config)) {
     output = cell.projection > 0 ? cell.projection : hidden;
+    if (cell.blocks()) layers *= static_cast<std::int64_t>(cell.pattern.size());
     gates = cell.gates;
   }
 
@@ -55,8 +56,22 @@ struct StackShape {
     return row + (cell.shared[static_cast<std::size_t>(gate)] ? unit / cell.block_size : unit);
   }
 
+  /// Of a layer that is a block.
+  BlockSizes block_sizes(std::int64_t layer) const noexcept {
+    BlockSizes sizes;
+    sizes.kind = cell.pattern[static_cast<std::size_t>(layer) % cell.pattern.size()];
+    sizes.input = layer_input(layer);
+    sizes.hidden = hidden;
+    sizes.heads = cell.heads;
+    sizes.groups = layer == 0 ? 1 : directions;
+    sizes.projects = layer == 0 || directions > 1;
+    sizes.last = layer + 1 == layers;
+    return sizes;
+  }
+
   /// Width of a state in the caller's arrays; 0 is h.
   std::int64_t state_width(std::size_t index) const noexcept {
+    if (cell.blocks()) return cell.state_widths[index];
     if (index == 0) return output;
     return index - 1 >= first_feedback() ? hidden / cell.block_size : hidden;
   }
@@ -74,7 +89,9 @@ inline std::int64_t total_count(const std::vector<TensorInfo>& tensors) noexcept
 }
 
 /// All tensors of a stack in order: of layer 0 forward, then reverse, then of layer 1.
-inline std::vector<TensorInfo> recurrent_tensors(const StackShape& shape, std::vector<SlotTensors>* slots = nullptr) {
+/// slots, blocks: where they lie, of cells that run step by step and of blocks.
+inline std::vector<TensorInfo> recurrent_tensors(const StackShape& shape, std::vector<SlotTensors>* slots = nullptr,
+                                                 std::vector<BlockTensors>* blocks = nullptr) {
   std::vector<TensorInfo> tensors;
   std::int64_t offset = 0;
   const CellSpec& cell = shape.cell;
@@ -87,9 +104,15 @@ inline std::vector<TensorInfo> recurrent_tensors(const StackShape& shape, std::v
       offset += tensors.back().count();
       return at;
     };
+    SlotTensors at;
+    if (cell.blocks()) {
+      const BlockTensors of_block = block_tensors(shape.block_sizes(layer), add);
+      if (blocks != nullptr) blocks->push_back(of_block);
+      if (slots != nullptr) slots->push_back(at);
+      continue;
+    }
     const std::int64_t rows = shape.user_rows();
     const auto fed = static_cast<std::int64_t>(cell.feedback);
-    SlotTensors at;
     at.W = add("W", {rows, shape.layer_input(layer)});
     if (cell.recurrent) {
       const bool own = !cell.feedback_name.empty();

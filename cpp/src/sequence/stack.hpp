@@ -1,6 +1,7 @@
 // A stack of layers over a ragged batch: everything of a pass in one parallel region.
 #pragma once
 
+#include "sequence/blocks/block_stack.hpp"
 #include "sequence/gradients.hpp"
 #include "sequence/masks.hpp"
 #include "sequence/workspace.hpp"
@@ -17,10 +18,11 @@ class Stack {
   using Packed = PackedWeights<T>;
 
   explicit Stack(const RecurrentConfig& config)
-      : config_(config),
-        shape_(config),
-        kernels_(kernels_of<T>(config)),
-        tensors_(recurrent_tensors(shape_, &slots_)) {}
+      : config_(config), shape_(config), kernels_(kernels_of<T>(config)), tensors_(recurrent_tensors(shape_, &slots_)) {
+    if (shape_.cell.blocks()) blocks_ = std::make_unique<BlockStack<T>>(config_, shape_);
+  }
+  Stack(const Stack&) = delete;
+  Stack& operator=(const Stack&) = delete;
 
   const StackShape& shape() const noexcept { return shape_; }
   const std::vector<TensorInfo>& tensors() const noexcept { return tensors_; }
@@ -29,15 +31,22 @@ class Stack {
   /// Threads worth waking for this much arithmetic; `requested` as in the config.
   int threads_for(std::int64_t rows, int requested) const noexcept {
     constexpr double kFlopsPerThread = 1.5e6;  // about 20 µs, four times the cost of waking a thread that spins
-    const double flops = 2.0 * static_cast<double>(rows) * static_cast<double>(shape_.gate_rows() * shape_.slots()) *
-                         static_cast<double>(shape_.layer_input(shape_.layers - 1) + shape_.hidden);
+    const double flops =
+        static_cast<double>(rows) *
+        (blocks_ != nullptr ? blocks_->flops_per_row()
+                            : 2.0 * static_cast<double>(shape_.gate_rows() * shape_.slots()) *
+                                  static_cast<double>(shape_.layer_input(shape_.layers - 1) + shape_.hidden));
     const int useful = static_cast<int>(std::min(1024.0, flops / kFlopsPerThread));
     return std::clamp(useful, 1, std::max(1, usable_threads(requested)));
   }
 
   /// All weights for forward, on the calling thread.
   void pack(const T* parameters, Packed& packed) const {
-    if (!packed.allocated()) packed.allocate(shape_);
+    if (!packed.allocated()) allocate(packed);
+    if (blocks_ != nullptr) {
+      blocks_->pack(parameters, packed.blocks(), Member{});
+      return;
+    }
     packed.expand(shape_, slots_, parameters, Member{});
     packed.pack(shape_, slots_, parameters, Member{});
   }
@@ -52,32 +61,44 @@ class Stack {
     if (packed == nullptr) packed = &ws.own;
     const bool gather = x.count > 1 || options.input_mean != nullptr || options.record;  // a recording outlives x
     const WorkspaceBuilder<T> builder{config_, shape_, kernels_, slots_, options};
-    builder.forward(x, *packed, parameters, gather, ws);
+    if (blocks_ != nullptr) {
+      builder.input(x, gather, ws);
+      blocks_->prepare(options, packed->blocks(), ws);
+    } else {
+      builder.forward(x, *packed, parameters, gather, ws);
+    }
     Crew crew;
     parallel(options.n_threads, [&](Member member) {
       if (gather) gather_input(x, options, ws, member);
-      if (pack) {
+      if (pack && blocks_ != nullptr) {
+        blocks_->pack(parameters, ws.own.blocks(), member);
+      } else if (pack) {
         if (shape_.cell.expands()) {
           ws.own.expand(shape_, slots_, parameters, member);
           crew.team.wait(member.size);
         }
         ws.own.pack(shape_, slots_, parameters, member);
       }
-      if (options.record) fill_masks(options, ws, member);
+      if (options.record && blocks_ == nullptr) fill_masks(options, ws, member);
+      if (blocks_ != nullptr) blocks_->fill_masks(options, ws, member);
       crew.team.wait(member.size);
       for (std::int64_t layer = 0; layer < shape_.layers; ++layer) {
         if (ws.mask[static_cast<std::size_t>(layer)].data != nullptr) {
           mask_input(options, layer, ws, member);
           crew.team.wait(member.size);
         }
-        run_directions(member, crew, options.cancel, [&](int direction, const Group& group) {
-          Direction<T>::forward(ws.pass(shape_, layer, direction), group);
-        });
+        if (blocks_ != nullptr) {
+          blocks_->forward(layer, ws, whole_team(member, crew, options.cancel));
+        } else {
+          run_directions(member, crew, options.cancel, [&](int direction, const Group& group) {
+            Direction<T>::forward(ws.pass(shape_, layer, direction), group);
+          });
+        }
         crew.team.wait(member.size);
         if (options.cancel != nullptr && options.cancel->stopped()) return;
       }
       if (options.y != nullptr) scatter_output(options.y, ws, member);
-      if (options.final_state != nullptr) scatter_final(options, ws, member);
+      if (options.final_state != nullptr && blocks_ == nullptr) scatter_final(options, ws, member);
     });
     if (pack) ws.packed_from.assign(parameters, parameters + total_count(tensors_));
     if (options.cancel != nullptr && options.cancel->stopped()) return false;
@@ -102,6 +123,7 @@ class Stack {
       const std::int64_t stride = padded<T>(shape_.input);
       dx = {ws.arena.template take<T>(rows * stride), stride};
     }
+    if (blocks_ != nullptr) return backward_blocks(parameters, options, d_out, dx, ws, fill_top);
     std::array<PreviousRows<T>, 2> previous;
     for (std::size_t d = 0; d < static_cast<std::size_t>(shape_.directions); ++d) {
       previous[d] = LayerGradients<T>::allocate(shape_, rows, ws.arena);
@@ -168,7 +190,7 @@ class Stack {
       return true;
     }
     ws.packed_from.clear();  // set again when they are packed: what comes in between may throw
-    if (!ws.own.allocated()) ws.own.allocate(shape_);
+    if (!ws.own.allocated()) allocate(ws.own);
     return false;
   }
 
@@ -178,6 +200,36 @@ class Stack {
     std::array<SpinBarrier, 2> group;
     std::array<bool, 2> stop{};
   };
+
+  void allocate(Packed& packed) const {
+    if (blocks_ != nullptr) {
+      packed.allocate_blocks(blocks_->packed_size());
+    } else {
+      packed.allocate(shape_);
+    }
+  }
+
+  static Group whole_team(Member member, Crew& crew, CancelToken* cancel) noexcept {
+    return {member, &crew.group[0], crew.stop.data(), cancel, member.id == 0};
+  }
+
+  template <class FillTop>
+  bool backward_blocks(const T* parameters, const BackwardOptions<T>& options, const std::array<Rows<T>, 2>& d_out,
+                       Rows<T> dx, Workspace& ws, FillTop&& fill_top) const {
+    blocks_->prepare_backward(parameters, options, d_out, dx, ws);
+    Crew crew;
+    parallel(options.n_threads, [&](Member member) {
+      fill_top(d_out[0], member);
+      crew.team.wait(member.size);
+      for (std::int64_t layer = shape_.layers - 1; layer >= 0; --layer) {
+        blocks_->backward(layer, ws, whole_team(member, crew, options.cancel));
+        crew.team.wait(member.size);
+        if (options.cancel != nullptr && options.cancel->stopped()) return;
+      }
+      if (options.dx != nullptr) scatter_rows(options.dx, dx.read(), shape_.input, 1, 0, ws.layout, member);
+    });
+    return options.cancel == nullptr || !options.cancel->stopped();
+  }
 
   /// Both directions at once where there are threads for it, else one after the other.
   template <class Run>
@@ -190,7 +242,7 @@ class Stack {
       return;
     }
     for (int direction = 0; direction < shape_.directions; ++direction) {
-      run(direction, Group{member, &crew.group[0], crew.stop.data(), cancel, member.id == 0});
+      run(direction, whole_team(member, crew, cancel));
     }
   }
 
@@ -425,6 +477,7 @@ class Stack {
   CellKernels<T> kernels_;
   std::vector<SlotTensors> slots_;
   std::vector<TensorInfo> tensors_;
+  std::unique_ptr<BlockStack<T>> blocks_;  ///< where layers are blocks
 };
 
 LSTMCORE_END_NAMESPACE

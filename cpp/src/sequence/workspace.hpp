@@ -1,6 +1,7 @@
 // What a pass over a batch reads, writes and leaves for backward, and the taking of room for it.
 #pragma once
 
+#include "sequence/blocks/block.hpp"
 #include "sequence/pass.hpp"
 
 LSTMCORE_BEGIN_NAMESPACE
@@ -10,16 +11,18 @@ template <class T>
 struct StackWorkspace {
   Arena arena;
   BatchLayout layout;
-  Rows<const T> x{};                     ///< [rows, I]
-  std::vector<DirectionPass<T>> passes;  ///< one per (layer, direction)
-  std::vector<Rows<T>> out;              ///< per layer [rows, D·Pp]
-  std::vector<Rows<T>> mask;             ///< per layer: factors of its input, absent where all are 1
-  std::vector<Rows<T>> sequence_mask;    ///< the part of them that all steps of a sequence share, [N, …]
-  std::vector<Rows<T>> masked;           ///< input ⊙ mask
-  PackedWeights<T> own;                  ///< when the caller brings no packed weights
-  std::vector<T> packed_from;            ///< the parameters that `own` was packed from
-  bool recorded = false;                 ///< a training pass is waiting for backward
-  bool zero_state = true;                ///< that pass was given no initial state
+  Rows<const T> x{};                       ///< [rows, I]
+  std::vector<DirectionPass<T>> passes;    ///< one per (layer, direction)
+  std::vector<Rows<T>> out;                ///< per layer [rows, D·Pp]
+  std::vector<Rows<T>> mask;               ///< per layer: factors of its input, absent where all are 1
+  std::vector<Rows<T>> sequence_mask;      ///< the part of them that all steps of a sequence share, [N, …]
+  std::vector<Rows<T>> masked;             ///< input ⊙ mask
+  std::vector<BlockPass<T>> block_passes;  ///< layers that are blocks, instead of passes
+  std::vector<std::unique_ptr<BlockMemory>> blocks;
+  PackedWeights<T> own;        ///< when the caller brings no packed weights
+  std::vector<T> packed_from;  ///< the parameters that `own` was packed from
+  bool recorded = false;       ///< a training pass is waiting for backward
+  bool zero_state = true;      ///< that pass was given no initial state
 
   DirectionPass<T>& pass(const StackShape& shape, std::int64_t layer, int direction) noexcept {
     return passes[static_cast<std::size_t>(layer * shape.directions + direction)];
@@ -60,11 +63,16 @@ struct WorkspaceBuilder {
   const std::vector<SlotTensors>& slots;
   ForwardOptions<T> options;
 
+  void input(const Sequences& x, bool gather, StackWorkspace<T>& ws) const {
+    ws.x = {gather ? ws.arena.template take<T>(ws.layout.rows() * shape.input) : static_cast<const T*>(x.data[0]),
+            shape.input};
+  }
+
   void forward(const Sequences& x, const PackedWeights<T>& packed, const T* parameters, bool gather,
                StackWorkspace<T>& ws) const {
     const std::int64_t rows = ws.layout.rows();
     Arena& arena = ws.arena;
-    ws.x = {gather ? arena.take<T>(rows * shape.input) : static_cast<const T*>(x.data[0]), shape.input};
+    input(x, gather, ws);
     ws.passes.assign(static_cast<std::size_t>(shape.slots()), DirectionPass<T>{});
     const auto layers = static_cast<std::size_t>(shape.layers);
     ws.out.assign(layers, {});

@@ -2,9 +2,8 @@
 #pragma once
 
 #include "base/threads.hpp"
+#include "kernels/matrix.hpp"
 #include "kernels/weight_gradient.hpp"
-
-#include <lstmcore/model.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -49,22 +48,35 @@ class Dense {
   std::int64_t packed_size() const noexcept { return stride() * (depth() + 1); }
 
   /// b: null for no bias.
-  void pack(const T* w, const T* b, T* packed) const noexcept {
-    std::fill_n(packed, stride(), T{0});
-    if (b != nullptr) std::copy_n(b, outputs_, packed);
-    for (std::int64_t block = 0; block < blocks_of<T>(outputs_); ++block) {
-      pack_gate_panel<T>(1, 1U, w, depth(), outputs_, depth(), block, packed + stride() + block * depth() * kLanes<T>);
+  void pack(const T* w, const T* b, T* packed) const noexcept { pack(w, b, packed, Member{}); }
+  /// This member's share of it.
+  void pack(const T* w, const T* b, T* packed, Member member) const noexcept {
+    if (member.id == 0) {
+      std::fill_n(packed, stride(), T{0});
+      if (b != nullptr) std::copy_n(b, outputs_, packed);
+    }
+    const Panels<T> panels = front_panels(packed);
+    const Member::Range range = member.share(panels.count());
+    for (std::int64_t p = range.begin; p < range.end; ++p) {
+      const std::int64_t column = panels.column(p);
+      pack_panel_transposed<T>(panels.packs(p), depth(), outputs_ - column, w + column * depth(), depth(),
+                               panels.panel(p));
     }
   }
 
   void forward(const T* packed, std::int64_t n, Rows<const T> x, Rows<T> y) const noexcept {
-    for (std::int64_t block = 0; block < blocks_of<T>(outputs_); ++block) {
-      const std::int64_t column = block * kLanes<T>;
-      const T* panel = packed + stride() + column * depth();
-      for (std::int64_t group = 0; group < groups_; ++group) {
-        panel_product<T, 1>(group == 0 ? Start::bias : Start::sum, n, width_, x.data + group * padded<T>(width_),
-                            x.stride, panel, y.data + column, y.stride, packed + column);
-        panel += width_ * kLanes<T>;
+    const Panels<T> panels = front_panels(const_cast<T*>(packed));
+    for (std::int64_t row = 0; row < n; row += kRowBlock) {
+      const std::int64_t m = std::min(kRowBlock, n - row);
+      for (std::int64_t p = 0; p < panels.count(); ++p) {
+        const std::int64_t column = panels.column(p);
+        const T* panel = panels.panel(p);
+        for (std::int64_t group = 0; group < groups_; ++group) {
+          panel_product<T>(panels.packs(p), group == 0 ? Start::bias : Start::sum, m, width_,
+                           x[row] + group * padded<T>(width_), x.stride, panel, y[row] + column, y.stride,
+                           packed + column);
+          panel += width_ * panels.packs(p) * kLanes<T>;
+        }
       }
     }
   }
@@ -140,6 +152,7 @@ class Dense {
   }
 
  private:
+  Panels<T> front_panels(T* packed) const noexcept { return {packed + stride(), depth(), blocks_of<T>(outputs_)}; }
   std::int64_t back_group() const noexcept { return Panels<T>::size(stride(), blocks_of<T>(width_)); }
   Panels<T> back_panels(T* packed, std::int64_t group) const noexcept {
     return {packed + group * back_group(), stride(), blocks_of<T>(width_)};
