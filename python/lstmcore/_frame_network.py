@@ -78,7 +78,8 @@ def split_patches(frames: Array, size: int) -> Array:
     if size == 1:
         return frames
     cut = frames.reshape(-1, channels, height // size, size, width // size, size)
-    return cut.transpose(0, 1, 3, 5, 2, 4).reshape(*lead, channels * size**2, height // size, width // size)
+    result: Array = cut.transpose(0, 1, 3, 5, 2, 4).reshape(*lead, channels * size**2, height // size, width // size)
+    return result
 
 
 def join_patches(frames: Array, size: int) -> Array:
@@ -87,7 +88,8 @@ def join_patches(frames: Array, size: int) -> Array:
     if size == 1:
         return frames
     cut = frames.reshape(-1, channels // size**2, size, size, height, width)
-    return cut.transpose(0, 1, 4, 2, 5, 3).reshape(*lead, channels // size**2, height * size, width * size)
+    result: Array = cut.transpose(0, 1, 4, 2, 5, 3).reshape(*lead, channels // size**2, height * size, width * size)
+    return result
 
 
 def binary_cross_entropy(scores: Array, values: Array, weights: Array | None) -> tuple[float, float, Array]:
@@ -324,8 +326,8 @@ class FrameNetwork:
                 if config["cell"] == "peephole":
                     shapes[f"P_{part}_l{k}"] = (3, hidden, config["height"] // patch, config["width"] // patch)
         shapes |= {"head_W": (inputs, layers * hidden), "head_b": (inputs,)}
-        constants = {"mean": (config["channels"],), "scale": (config["channels"],)}
-        return shapes, constants, config["dtype"]
+        constants: dict[str, tuple[int, ...]] = {"mean": (config["channels"],), "scale": (config["channels"],)}
+        return shapes, constants, str(config["dtype"])
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> FrameNetwork:

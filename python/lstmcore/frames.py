@@ -3,7 +3,7 @@
 # mypy: allow-subclassing-any, allow-untyped-calls
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,6 +34,18 @@ def _is_size(value: Any) -> bool:
 
 def _one_of(names: tuple[str, ...]) -> Rule:
     return Rule("one of " + ", ".join(map(repr, names)), lambda value: isinstance(value, str) and value in names)
+
+
+_RULES = {
+    "cell": _one_of(CELLS),
+    "loss": _one_of(LOSSES),
+    "hidden_channels": Rule("an int >= 1", _is_size),
+    "kernel_size": Rule("an odd int >= 1", _is_odd),
+    "num_layers": Rule("an int in 1 ... 1000", lambda value: _is_size(value) and value <= 1000),
+    "dilation": Rule("an int >= 1", _is_size),
+    "patch_size": Rule("an int >= 1", _is_size),
+    "horizon": Rule("an int >= 1", _is_size),
+}
 
 
 class FrameForecaster(LayerEstimator):
@@ -122,16 +134,7 @@ class FrameForecaster(LayerEstimator):
         "standardize",
         "precision",
     )
-    _rules: ClassVar[dict[str, Rule]] = {
-        "cell": _one_of(CELLS),
-        "loss": _one_of(LOSSES),
-        "hidden_channels": Rule("an int >= 1", _is_size),
-        "kernel_size": Rule("an odd int >= 1", _is_odd),
-        "num_layers": Rule("an int in 1 ... 1000", lambda value: _is_size(value) and value <= 1000),
-        "dilation": Rule("an int >= 1", _is_size),
-        "patch_size": Rule("an int >= 1", _is_size),
-        "horizon": Rule("an int >= 1", _is_size),
-    }
+    _rules = _RULES
 
     def __init__(
         self,
