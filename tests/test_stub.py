@@ -19,7 +19,11 @@ STUB = ast.parse((Path(_core.__file__).parent / "_core.pyi").read_text(encoding=
 
 def public(body: list[ast.stmt]) -> dict[str, ast.stmt]:
     named = (ast.ClassDef, ast.FunctionDef)
-    return {node.name: node for node in body if isinstance(node, named) and not node.name.startswith("_")}
+    found: dict[str, ast.stmt] = {}
+    for node in body:
+        if isinstance(node, named) and not node.name.startswith("_"):
+            found.setdefault(node.name, node)  # of a property, the getter and not its setter
+    return found
 
 
 def test_stub_names_everything_and_nothing_else() -> None:
