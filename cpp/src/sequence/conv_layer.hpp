@@ -36,19 +36,20 @@ struct ConvLayer {
     const ConvolutionInput x{layer == 0 ? input : hp, input};
     const ConvolutionInput h{hp, hidden};
     const ConvolutionInput dg{gates * hp, gates * hp};
-    const auto make = [&](auto inputs) {
+    using Inputs = std::initializer_list<ConvolutionInput>;  // Clang 14 does not deduce it
+    const auto make = [&](Inputs inputs) {
       return Convolution<T>(conv.method, conv.image, conv.taps, inputs, blocks * gates, gates);
     };
-    const auto make_gradient = [&](auto inputs) {
+    const auto make_gradient = [&](Inputs inputs) {
       return ConvolutionGradient<T>(conv.method, conv.image, conv.taps, inputs, gates * hp);
     };
     if (conv.dense.cell.separate) {
       forwards = 2;
-      forward = {make(std::initializer_list{x}), make(std::initializer_list{h})};
-      gradient = {make_gradient(std::initializer_list{x}), make_gradient(std::initializer_list{h})};
+      forward = {make(Inputs{x}), make(Inputs{h})};
+      gradient = {make_gradient(Inputs{x}), make_gradient(Inputs{h})};
     } else {
-      forward[0] = make(std::initializer_list{x, h});
-      gradient[0] = make_gradient(std::initializer_list{x, h});
+      forward[0] = make(Inputs{x, h});
+      gradient[0] = make_gradient(Inputs{x, h});
     }
     back_h = Convolution<T>(conv.method, conv.image, conv.taps, {dg}, blocks, kPanelPacks);
     back_x = Convolution<T>(conv.method, conv.image, conv.taps, {dg}, blocks_of<T>(input), kPanelPacks);
