@@ -86,7 +86,7 @@ class TreeLayer final : public engine::TreeEngine {
     pass.dh = take(ws.arena, rows, width);
     pass.dc = take(ws.arena, rows, width);
     if (!shape_.nary()) pass.d_sum = take(ws.arena, internals, width);
-    pass.scratch_size = std::max(TreeLevels<T>::scratch(shape_), TreeGradients<T>::scratch(shape_)) + Arena::kAlignment;
+    pass.scratch_size = std::max(TreeLevels<T>::scratch(shape_), TreeGradients<T>::scratch(shape_)) + kSlack;
     pass.scratch = ws.arena.template take<T>(threads * pass.scratch_size);
     const TreeTensors<T> gradients = TreeExpansion<T>::allocate(shape_, ws.arena);
     TreeGradients<T>::prepare(pass, ws.edges);
@@ -105,6 +105,9 @@ class TreeLayer final : public engine::TreeEngine {
   }
 
  private:
+  /// Elements between the scratch of two threads.
+  static constexpr std::int64_t kSlack = static_cast<std::int64_t>(Arena::kAlignment);
+
   static Rows<T> take(Arena& arena, std::int64_t rows, std::int64_t columns) {
     return {arena.take<T>(rows * columns), columns};
   }
@@ -158,7 +161,7 @@ class TreeLayer final : public engine::TreeEngine {
     pass.h = take(ws.arena, rows, width);
     pass.c = take(ws.arena, rows, width);
     if (!shape_.nary()) pass.sum = take(ws.arena, internals, width);
-    pass.scratch_size = TreeLevels<T>::scratch(shape_) + Arena::kAlignment;
+    pass.scratch_size = TreeLevels<T>::scratch(shape_) + kSlack;
     pass.scratch = ws.arena.template take<T>(threads * pass.scratch_size);
     TreeLevels<T>::plan(shape_, ws.layout, threads, ws.runs);
 
