@@ -1,4 +1,4 @@
-// The mLSTM block of xLSTM (Beck et al. 2024, fig. 11), on twice the width of the residual stream u:
+// The mLSTM block of xLSTM (Beck et al. 2024, appendix), on twice the width of the residual stream u:
 //
 //   x, z = halves of W_up LN(u)       y = swish(conv(x))       q, k = W_q y, W_k y       v = W_v x     (head by head)
 //   a_i, a_f = W_if [q; k; v] + b_if  h̃ = the mLSTM's C q / max(|nᵀq|, exp(−m))

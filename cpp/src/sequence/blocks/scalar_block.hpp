@@ -1,4 +1,4 @@
-// The sLSTM block of xLSTM (Beck et al. 2024, fig. 10), on the residual stream u:
+// The sLSTM block of xLSTM (Beck et al. 2024, appendix), on the residual stream u:
 //
 //   x = LN(u)      y = swish(conv(x))      i, f read y; z, o read x      h of the sLSTM (cells/slstm.hpp), in heads
 //   u' = u + LN_heads(h)                   u' + W_mlp_down (gelu(a) ⊙ b),  a, b = halves of W_mlp_up LN(u')
