@@ -340,6 +340,12 @@ def test_options_are_checked() -> None:
             lstmcore.Recurrent("xlstm", input_size=2, hidden_size=4, **options)
 
 
+def test_a_chunk_may_be_longer_than_any_sequence() -> None:
+    x = np.ones((1, 5, 2))
+    layers = [lstmcore.Recurrent("mlstm", input_size=2, hidden_size=4, chunk_size=size) for size in (5, 2**63 - 1)]
+    assert_bitwise(layers[1].forward(x)[0], layers[0].forward(x)[0], "y")
+
+
 def test_a_repeated_pass_gives_the_same_bits() -> None:
     d = make(LARGE[1], "float32")
     first = d.layer.forward(d.x, lengths=d.lengths)[0]

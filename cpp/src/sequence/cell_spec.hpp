@@ -91,7 +91,8 @@ inline CellSpec block_spec(const RecurrentConfig& config) {
   const bool has_m = spec.pattern.find_first_of("mM") != std::string::npos;
   const std::int64_t hidden = config.hidden_size;
   const std::int64_t inner = xlstm ? 2 * hidden : hidden;
-  spec.chunk = number("chunk_size") > 0 ? number("chunk_size") : chunk_for(inner / spec.heads);
+  constexpr std::int64_t kLongest = std::int64_t{1} << 40;  // of any sequence, and far from overflow
+  spec.chunk = number("chunk_size") > 0 ? std::min(number("chunk_size"), kLongest) : chunk_for(inner / spec.heads);
   const auto state = [&](const char* name, std::int64_t width) {
     spec.state_names.emplace_back(name);
     spec.state_widths.push_back(width);
