@@ -1,6 +1,7 @@
 // ConvRecurrent and ConvTape.
 #include "objects.hpp"
 #include "register.hpp"
+#include "states.hpp"
 
 #include <lstmcore/conv.hpp>
 
@@ -126,70 +127,30 @@ PerStep read_output_gradient(const ConvRecurrent& layer, py::handle dy, const Ba
 
 // ---- states: dictionaries of arrays [L, N, H, Y, X], one per state of the cell
 
-struct GivenStates {
-  std::vector<py::object> arrays;
-  std::vector<const void*> data;
-
-  const void* const* pointers() const noexcept { return data.empty() ? nullptr : data.data(); }
-};
-
 GivenStates read_states(const ConvObject& self, py::handle state, std::int64_t count, const char* argument) {
-  GivenStates result;
-  if (state.is_none()) return result;
-  if (!PyDict_Check(state.ptr())) {
-    throw py::type_error(std::string(argument) + ": expected a dict of arrays or None, got " + type_of(state));
-  }
-  // All values are owned before one is converted: conversion may run Python code, which could empty the dict.
-  for (const py::str& name : self.state_names) {
-    const py::handle value = PyDict_GetItemWithError(state.ptr(), name.ptr());
-    if (value) result.arrays.push_back(py::reinterpret_borrow<py::object>(value));
-  }
-  if (PyErr_Occurred() != nullptr) throw py::error_already_set();
-  const std::vector<std::string>& names = self.layer.states();
-  if (result.arrays.size() != names.size() || PyDict_Size(state.ptr()) != static_cast<py::ssize_t>(names.size())) {
-    throw py::value_error(std::string(argument) + ": expected exactly the keys " + repr_of(text_tuple(names)) +
-                          ", got " + repr_of(py::tuple(py::reinterpret_borrow<py::dict>(state).attr("keys")())));
-  }
   const ConvConfig& config = self.layer.config();
-  for (std::size_t s = 0; s < names.size(); ++s) {
-    py::array array =
-        to_array(result.arrays[s], config.dtype, {argument, -1, names[s].c_str()},
-                 {config.num_layers, count, config.hidden_channels, config.height, config.width}, "(L, N, H, Y, X)");
-    result.data.push_back(array.data());
-    result.arrays[s] = std::move(array);
-  }
-  return result;
+  const std::vector<std::string>& names = self.layer.states();
+  return bindings::read_states(self.state_names, names, state, argument, [&](std::size_t s, py::handle value) {
+    return to_array(value, config.dtype, {argument, -1, names[s].c_str()},
+                    {config.num_layers, count, config.hidden_channels, config.height, config.width}, "(L, N, H, Y, X)");
+  });
 }
-
-struct NewStates {
-  py::dict value;
-  std::vector<void*> data;
-  std::size_t bytes = 0;  ///< of each array
-};
 
 NewStates new_states(const ConvObject& self, std::int64_t count) {
   const ConvConfig& config = self.layer.config();
-  NewStates result;
-  for (const py::str& name : self.state_names) {
-    py::array array =
-        new_array(config.dtype, {config.num_layers, count, config.hidden_channels, config.height, config.width});
-    result.data.push_back(array.mutable_data());
-    result.bytes = static_cast<std::size_t>(array.nbytes());
-    if (PyDict_SetItem(result.value.ptr(), name.ptr(), array.ptr()) != 0) throw py::error_already_set();
-  }
-  return result;
+  return bindings::new_states(self.state_names, [&](std::size_t) {
+    return new_array(config.dtype, {config.num_layers, count, config.hidden_channels, config.height, config.width});
+  });
 }
 
 /// New states that start from given ones, or from zeros.
 NewStates start_states(const ConvObject& self, py::handle state, std::int64_t count) {
   const GivenStates given = read_states(self, state, count, "state");
   NewStates result = new_states(self, count);
-  for (std::size_t s = 0; s < result.data.size(); ++s) {
-    if (given.data.empty()) {
-      std::memset(result.data[s], 0, result.bytes);
-    } else {
-      std::memcpy(result.data[s], given.data[s], result.bytes);
-    }
+  if (given.data.empty()) {
+    result.clear();
+  } else {
+    result.copy(given);
   }
   return result;
 }

@@ -1,6 +1,7 @@
 // Recurrent, Tape and Gradients.
 #include "objects.hpp"
 #include "register.hpp"
+#include "states.hpp"
 
 #include <cstring>
 #include <utility>
@@ -12,68 +13,24 @@ namespace {
 
 std::int64_t state_rows(const Recurrent& layer) { return layer.layers() * layer.directions(); }
 
-/// States that came as an argument: they are only read.
-struct GivenStates {
-  std::vector<py::object> arrays;
-  std::vector<const void*> data;
-
-  const void* const* pointers() const noexcept { return data.empty() ? nullptr : data.data(); }
-};
-
 GivenStates read_states(const RecurrentObject& self, py::handle state, std::int64_t count, const char* argument) {
-  GivenStates result;
-  if (state.is_none()) return result;
-  if (!PyDict_Check(state.ptr())) {
-    throw py::type_error(std::string(argument) + ": expected a dict of arrays or None, got " + type_of(state));
-  }
   const std::vector<std::string>& names = self.layer.states();
-  // All values are owned before one is converted: conversion may run Python code, which could empty the dict.
-  result.arrays.reserve(names.size());
-  for (const py::str& name : self.state_names) {
-    const py::handle value = PyDict_GetItemWithError(state.ptr(), name.ptr());
-    if (value) result.arrays.push_back(py::reinterpret_borrow<py::object>(value));
-  }
-  if (PyErr_Occurred() != nullptr) throw py::error_already_set();
-  // Exactly the cell's names, so that a misspelt one is not taken for zeros.
-  if (result.arrays.size() != names.size() || PyDict_Size(state.ptr()) != static_cast<py::ssize_t>(names.size())) {
-    throw py::value_error(std::string(argument) + ": expected exactly the keys " + repr_of(text_tuple(names)) +
-                          ", got " + repr_of(py::tuple(py::reinterpret_borrow<py::dict>(state).attr("keys")())));
-  }
-  const RecurrentConfig& config = self.layer.config();
-  result.data.reserve(names.size());
-  for (std::size_t s = 0; s < names.size(); ++s) {
-    py::array array = to_array(result.arrays[s], config.dtype, {argument, -1, names[s].c_str()},
-                               {state_rows(self.layer), count, self.layer.state_width(s)}, "(L*D, N, H)");
-    result.data.push_back(array.data());
-    result.arrays[s] = std::move(array);
-  }
-  return result;
+  return bindings::read_states(self.state_names, names, state, argument, [&](std::size_t s, py::handle value) {
+    return to_array(value, self.layer.config().dtype, {argument, -1, names[s].c_str()},
+                    {state_rows(self.layer), count, self.layer.state_width(s)}, "(L*D, N, H)");
+  });
 }
 
-/// States that are a result.
-struct NewStates {
-  py::dict value;
-  std::vector<void*> data;
-  std::vector<std::size_t> bytes;  ///< of each array
-};
-
 NewStates new_states(const RecurrentObject& self, std::int64_t count) {
-  const RecurrentConfig& config = self.layer.config();
-  NewStates result;
-  result.data.reserve(self.state_names.size());
-  for (std::size_t s = 0; s < self.state_names.size(); ++s) {
-    py::array array = new_array(config.dtype, {state_rows(self.layer), count, self.layer.state_width(s)});
-    result.data.push_back(array.mutable_data());
-    result.bytes.push_back(static_cast<std::size_t>(array.nbytes()));
-    if (PyDict_SetItem(result.value.ptr(), self.state_names[s].ptr(), array.ptr()) != 0) throw py::error_already_set();
-  }
-  return result;
+  return bindings::new_states(self.state_names, [&](std::size_t s) {
+    return new_array(self.layer.config().dtype, {state_rows(self.layer), count, self.layer.state_width(s)});
+  });
 }
 
 /// Where sequences start: zeros, or the learned state.
 NewStates start_states(const RecurrentObject& self, std::int64_t count) {
   NewStates result = new_states(self, count);
-  for (std::size_t s = 0; s < result.data.size(); ++s) std::memset(result.data[s], 0, result.bytes[s]);
+  result.clear();
   if (!self.layer.config().learn_initial_state) return result;
   const std::size_t element = size_of(self.layer.config().dtype);
   for (std::size_t s = 0; s < result.data.size(); ++s) {
@@ -157,7 +114,7 @@ std::unique_ptr<GradientsObject> backward(RecurrentObject& self, py::handle reco
 NewStates copied_states(const RecurrentObject& self, py::handle state, std::int64_t count) {
   const GivenStates given = read_states(self, state, count, "state");
   NewStates result = new_states(self, count);
-  for (std::size_t s = 0; s < result.data.size(); ++s) std::memcpy(result.data[s], given.data[s], result.bytes[s]);
+  result.copy(given);
   return result;
 }
 
