@@ -6,6 +6,7 @@
 - `TreeClassifier`, `TreeRegressor`: estimators for trees and their nodes.
 - `FrameForecaster`: the next frames of image sequences (scikit-learn).
 - `load(path)`: the estimator in a model file; `load_model(path)`: its network alone, for NumPy.
+- `QuantizedModel`: a trained network in integers, as a microcontroller runs it; `quantize` of the estimators makes one.
 - `Recurrent`: the layer itself, with forward, backward and streaming step.
 - `ConvRecurrent`: the same over sequences of images; `TreeRecurrent`: the tree-LSTM, forward and backward.
 - `gradient_flow`, `gate_statistics`: what happens inside a network over time.
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .classifier import SequenceClassifier
     from .convolutional import ConvRecurrent
     from .diagnostics import gate_statistics, gradient_flow
+    from .edge.quantized_model import QuantizedModel
     from .frames import FrameForecaster
     from .model import Model, load_model
     from .persistence import load
@@ -41,6 +43,7 @@ __all__ = [
     "FrameForecaster",
     "Model",
     "ModelFileError",
+    "QuantizedModel",
     "Recurrent",
     "SequenceClassifier",
     "SequenceRegressor",
@@ -68,6 +71,7 @@ _LAZY = {
     "EpochInfo": "_fitting",
     "FrameForecaster": "frames",
     "Model": "model",
+    "QuantizedModel": "edge.quantized_model",
     "Recurrent": "recurrent",
     "SequenceClassifier": "classifier",
     "SequenceRegressor": "regressor",

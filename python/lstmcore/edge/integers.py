@@ -56,7 +56,9 @@ def round_rows(rows: Array, storage: str) -> tuple[Array, Array]:
         best = np.full(len(rows), np.inf)
         for share in _SHRINK:
             tried = share * largest / levels
-            error = np.square((_divided(rows, tried, levels) * tried[:, None] - rows) / np.maximum(largest, 1e-300)[:, None])
+            error = np.square(
+                (_divided(rows, tried, levels) * tried[:, None] - rows) / np.maximum(largest, 1e-300)[:, None]
+            )
             total = error.sum(axis=1)
             better = total < best
             scale[better], best[better] = tried[better], total[better]

@@ -39,9 +39,7 @@ class _Activations:
     shift: int = 15
 
 
-def integer_program(
-    network: EdgeNetwork, seen: Observed, kind: str, storage: str, ranges: str
-) -> Program:
+def integer_program(network: EdgeNetwork, seen: Observed, kind: str, storage: str, ranges: str) -> Program:
     """kind: "int8" or "int16"; storage: "int8", "int4" or "sparse"; ranges: see `calibration.clip_of`.
 
     ValueError for weights or states that integers cannot hold.
@@ -140,7 +138,9 @@ def _scaled_output(values: Array, limit: int, ranges: str, factor: float = 1.0) 
     return _Activations(np.array([factor * 2.0**shift / (multiplier * 2.0**ACTIVATION_BITS)]), multiplier, shift)
 
 
-def _matrix(part: Part, name: str, below: Array, offset: Array | None, own: _Activations, limit: int, storage: str) -> Matrix:
+def _matrix(
+    part: Part, name: str, below: Array, offset: Array | None, own: _Activations, limit: int, storage: str
+) -> Matrix:
     hidden = part.bias.shape[1]
     if offset is not None and part.x is not None:
         part = Part(part.name, part.x, part.h, part.bias + part.x @ offset)
@@ -160,7 +160,9 @@ def _layer(
 ) -> Layer:
     dtype = np.int8 if kind == "int8" else np.int16
     start = run.run.start
-    cell_bits = _cell_bits(np.concatenate([cells, start["c"][None]])) if cells is not None and run.cell == "lstm" else 12
+    cell_bits = (
+        _cell_bits(np.concatenate([cells, start["c"][None]])) if cells is not None and run.cell == "lstm" else 12
+    )
     peepholes, peephole_bits = _peepholes(run, cell_bits)
     initial_cells, stabilisers = _initial_state(run, cell_bits)
     h = np.rint(start["h"] / own.unit)
