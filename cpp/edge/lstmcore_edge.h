@@ -206,6 +206,8 @@ void lstmcore_edge_mean_finish(const lstmcore_edge_model *model, const lstmcore_
                                void *to);
 void lstmcore_edge_max_finish(const lstmcore_edge_model *model, const lstmcore_edge_memory *memory, uint32_t steps,
                               void *to);
+void lstmcore_edge_max_finish_float(const lstmcore_edge_model *model, const lstmcore_edge_memory *memory, uint32_t steps,
+                                    void *to);
 void lstmcore_edge_mean_finish_float(const lstmcore_edge_model *model, const lstmcore_edge_memory *memory,
                                      uint32_t steps, void *to);
 

@@ -445,3 +445,32 @@ def read_tensors(path: str | PathLike[str]) -> tuple[dict[str, Array], dict[str,
 
 def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
     """Metadata of any safetensors file, "format" and the like included; nothing else is looked at."""
+
+class EdgeState:
+    """State and scratch of one stream of an EdgeModel."""
+
+    def reset(self) -> None:
+        """Back to the start of a sequence."""
+    def copy(self) -> EdgeState:
+        """An independent state at the same point."""
+    def bytes(self) -> bytes:
+        """All that outlives a step, as a device has it in memory."""
+
+class EdgeModel:
+    """A quantised network, run by the C99 runtime that a device runs, bit for bit.
+
+    program: `lstmcore.edge.program.Program.fields()`. ValueError or TypeError for anything in it that the runtime cannot
+    rely on: shapes, ranges, sums that could overflow.
+    """
+
+    def __init__(self, program: dict[str, Any]) -> None: ...
+    def run(self, x: Any, lengths: ArrayLike | None = None, n_threads: int | None = None) -> Array:
+        """Outputs (N, K), with pooling "none" (ΣT_i, K), int32 or float32 of whole sequences as measured."""
+    def quantise(self, x: ArrayLike) -> Array:
+        """Rows of features as measured (M, I) to the activations (M, I) that the network reads."""
+    def make_state(self) -> EdgeState: ...
+    def step(self, x: ArrayLike, state: EdgeState) -> Array:
+        """One time step: x (I,) as measured, outputs (K,) for the sequence so far."""
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes that a device needs: "state", "scratch", "buffer_per_step"."""

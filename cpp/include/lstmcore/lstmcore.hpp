@@ -3,6 +3,7 @@
 
 #include <lstmcore/build_info.hpp>
 #include <lstmcore/conv.hpp>
+#include <lstmcore/edge.hpp>
 #include <lstmcore/model.hpp>
 #include <lstmcore/optimiser.hpp>
 #include <lstmcore/recurrent.hpp>

@@ -4,6 +4,7 @@
 
 #include <lstmcore/build_info.hpp>
 #include <lstmcore/conv.hpp>
+#include <lstmcore/edge.hpp>
 #include <lstmcore/trainer.hpp>
 #include <lstmcore/tree.hpp>
 
@@ -120,6 +121,24 @@ class ModelEngine {
   virtual std::unique_ptr<TrainerEngine> make_trainer(const TrainerConfig& config) = 0;
 };
 
+class EdgeStateEngine {
+ public:
+  virtual ~EdgeStateEngine() = default;
+  virtual void reset() noexcept = 0;
+  virtual void step(const float* x, void* out) noexcept = 0;
+  virtual std::unique_ptr<EdgeStateEngine> copy() const = 0;
+  virtual std::vector<unsigned char> bytes() const = 0;
+};
+
+class EdgeEngine {
+ public:
+  virtual ~EdgeEngine() = default;
+  virtual EdgeMemory memory() const noexcept = 0;
+  virtual void run(const Sequences& x, void* out, int n_threads) const = 0;
+  virtual void quantise(const float* x, void* activations) const noexcept = 0;
+  virtual std::unique_ptr<EdgeStateEngine> make_state() const = 0;
+};
+
 class Engine {
  public:
   virtual const char* isa() const noexcept = 0;
@@ -135,6 +154,8 @@ class Engine {
   virtual std::unique_ptr<OptimiserEngine> make_optimiser(const TrainerConfig& config, Dtype dtype,
                                                           const std::vector<TensorInfo>& tensors) const = 0;
   virtual std::unique_ptr<TreeEngine> make_tree(const TreeConfig& config) const = 0;
+  /// program: checked, and outlives what is made.
+  virtual std::unique_ptr<EdgeEngine> make_edge(const EdgeProgram& program) const = 0;
 
  protected:
   ~Engine() = default;

@@ -18,4 +18,6 @@ std::unique_ptr<engine::OptimiserEngine> make_optimiser(const TrainerConfig& con
 template <class T>
 std::unique_ptr<engine::TreeEngine> make_tree(const TreeConfig& config);
 
+std::unique_ptr<engine::EdgeEngine> make_edge(const EdgeProgram& program);
+
 LSTMCORE_END_NAMESPACE

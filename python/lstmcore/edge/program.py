@@ -80,6 +80,21 @@ class Matrix:
         columns = np.nonzero(filled)[1].astype(np.uint16)
         return np.ascontiguousarray(tiles[filled]).ravel(), starts, columns
 
+    def fields(self) -> dict[str, Any]:
+        """As `_core.EdgeModel` reads it."""
+        weights, starts, columns = self.packed()
+        return {
+            "storage": self.storage,
+            "rows": 4 * self.groups,
+            "columns": 4 * self.blocks,
+            "weights": weights.view(np.int8) if weights.dtype == np.uint8 else weights,
+            "bias": self.bias,
+            "multiplier": self.multiplier,
+            "block_starts": starts,
+            "block_columns": columns,
+            "shift": self.shift,
+        }
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -101,6 +116,16 @@ class Layer:
     cell_bits: int = 12
     peephole_bits: int = 12
 
+    def fields(self) -> dict[str, Any]:
+        """As `_core.EdgeModel` reads it."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        fields["options"] = sorted(self.options)
+        fields["matrices"] = [matrix.fields() for matrix in self.matrices]
+        # Activations are int8 or int16 on the device; the border has one integer type for both.
+        if self.initial_h is not None and self.initial_h.dtype != np.float32:
+            fields["initial_h"] = self.initial_h.astype(np.int16)
+        return fields
+
 
 @dataclass(frozen=True)
 class Dense:
@@ -112,6 +137,12 @@ class Dense:
     limit: int = 127
     output_multiplier: int = 0
     output_shift: int = 15
+
+    def fields(self) -> dict[str, Any]:
+        """As `_core.EdgeModel` reads it."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        fields["matrix"] = self.matrix.fields()
+        return fields
 
 
 @dataclass(frozen=True)
@@ -146,3 +177,16 @@ class Program:
     def outputs(self) -> int:
         """K."""
         return self.dense[-1].outputs
+
+    def fields(self) -> dict[str, Any]:
+        """As `_core.EdgeModel` reads it."""
+        return {
+            "kind": self.kind,
+            "directions": self.directions,
+            "pooling": self.pooling,
+            "layers": [layer.fields() for layer in self.layers],
+            "dense": [dense.fields() for dense in self.dense],
+            "centre": self.centre,
+            "scale": self.scale,
+            "input_limit": self.input_limit,
+        }
