@@ -9,6 +9,7 @@
 - `QuantizedModel`: a trained network in integers, as a microcontroller runs it; `quantize` of the estimators makes one.
 - `Recurrent`: the layer itself, with forward, backward and streaming step.
 - `ConvRecurrent`: the same over sequences of images; `TreeRecurrent`: the tree-LSTM, forward and backward.
+- `BlockPruning`: callback that prunes while training.
 - `gradient_flow`, `gate_statistics`: what happens inside a network over time.
 - `converters`, `datasets`, `diagnostics`, `plotting`: submodules.
 """
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .frames import FrameForecaster
     from .model import Model, load_model
     from .persistence import load
+    from .pruning import BlockPruning
     from .recurrent import Recurrent
     from .regressor import SequenceRegressor
     from .tree_classifier import TreeClassifier
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from .tree_regressor import TreeRegressor
 
 __all__ = [
+    "BlockPruning",
     "ConvRecurrent",
     "EpochInfo",
     "FrameForecaster",
@@ -67,6 +70,7 @@ __all__ = [
 
 # Name → module that has it (None: the name is a module itself).
 _LAZY = {
+    "BlockPruning": "pruning",
     "ConvRecurrent": "convolutional",
     "EpochInfo": "_fitting",
     "FrameForecaster": "frames",

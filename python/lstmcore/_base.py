@@ -342,8 +342,8 @@ class SequenceEstimator(EpochEstimator):
     ) -> QuantizedModel:
         """The fitted network in integers, as a microcontroller runs it; the estimator itself stays as it is.
 
-        Cells elman, lstm and peephole (variants vanilla, CIFG and, of peephole, NP), gru and slstm, any number of layers
-        and directions, poolings last, mean and max, and the whole head. What else there is, is refused.
+        Cells elman, lstm and peephole (variants vanilla, CIFG and, of peephole, NP), gru and slstm, any number of
+        layers and directions, poolings last, mean and max, and the whole head. What else there is, is refused.
 
         Parameters
         ----------
@@ -357,14 +357,14 @@ class SequenceEstimator(EpochEstimator):
             8 or 4 bits with one scale for each row; "sparse" leaves out blocks of 4×4 zeros, which training with
             `lstmcore.BlockPruning` makes. "int8" does so too in matrices where 30% of the blocks are zero.
         ranges : {"mse", "percentile", "max"}, default "mse"
-            The largest number that integers cover: where rounding and cutting off together lose least by squares, 99.95%
-            of all magnitudes, or the largest.
+            The largest number that integers cover: where rounding and cutting off together lose least by squares,
+            99.95% of all magnitudes, or the largest.
         y : array-like, default None
             Targets of X_calibration: needed for fine-tuning, and for scores in the report.
         finetune_epochs : int, default 0
-            Epochs of training on X_calibration and y in which every forward pass sees rounded weights and inputs, and the
-            gradient goes to the weights as if they were not rounded (straight-through; Bengio, Léonard & Courville, 2013).
-            Outputs of layers are not rounded in it.
+            Epochs of training on X_calibration and y in which every forward pass sees rounded weights and inputs, and
+            the gradient goes to the weights as if they were not rounded (straight-through; Bengio, Léonard &
+            Courville, 2013). Outputs of layers are not rounded in it, and nothing is dropped.
         finetune_learning_rate : float, default 1e-3
             Step size of Adam in fine-tuning, falling to 0 along half a cosine.
         random_state : int, default 0
@@ -385,6 +385,7 @@ class SequenceEstimator(EpochEstimator):
 
         if X_calibration is not None:
             self._read_X(X_calibration, reset=False, name="X_calibration")
+        options = self._trainer_options()
         return quantize(
             self.model_,
             X_calibration,
@@ -394,7 +395,7 @@ class SequenceEstimator(EpochEstimator):
             y=y,
             finetune_epochs=finetune_epochs,
             finetune_learning_rate=finetune_learning_rate,
-            loss=self._head()[2],
+            training={name: options[name] for name in ("loss", "label_smoothing", "huber_delta") if name in options},
             seed=random_state,
         )
 

@@ -247,7 +247,8 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     """The network in a model file, for prediction with NumPy alone.
 
     A `Model` for sequence estimators, a `LayerModel` (_layer_network.py) for those whose network is put together from
-    layers, a `QuantizedModel` for one in integers. Its `predict` gives what the estimator's did. For the estimator itself use `lstmcore.load`.
+    layers, a `QuantizedModel` for one in integers. Its `predict` gives what the estimator's did. For the estimator
+    itself use `lstmcore.load`.
     Raises `lstmcore.ModelFileError` for a file that is damaged or is not a model, OSError where it cannot be read.
     """
     with open(path, "rb"):  # Python's own errors for a file that is missing or may not be read

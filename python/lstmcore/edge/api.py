@@ -12,6 +12,7 @@ from .._unrolled import read_targets
 from .._validation import SequenceArrays, read_sequences
 from ..model import Model
 from .calibration import RANGES, observe
+from .finetune import finetune
 from .integers import WEIGHTS, zero_blocks
 from .measure import layer_reports
 from .network import EdgeNetwork, read_edge_network
@@ -38,15 +39,19 @@ def quantize(
     y: Any = None,
     finetune_epochs: int = 0,
     finetune_learning_rate: float = 1e-3,
-    loss: str | None = None,
+    training: dict[str, Any] | None = None,
     seed: int = 0,
 ) -> QuantizedModel:
-    """As `SequenceEstimator.quantize` says. loss: that fine-tuning lowers; None: what fits the head."""
+    """As `SequenceEstimator.quantize` says. training: options of fine-tuning's trainer beyond those of a plain head."""
     for name, value, known in (("scheme", scheme, SCHEMES), ("weights", weights, WEIGHTS), ("ranges", ranges, RANGES)):
         if value not in known:
             raise ValueError(f"quantize: {name}={value!r}. Expected one of {', '.join(map(repr, known))}.")
     if isinstance(finetune_epochs, bool) or not isinstance(finetune_epochs, (int, np.integer)) or finetune_epochs < 0:
         raise ValueError(f"quantize: finetune_epochs={finetune_epochs!r}. Expected an int >= 0.")
+    if not (isinstance(finetune_learning_rate, (int, float)) and 0 < finetune_learning_rate < math.inf):
+        raise ValueError(f"quantize: finetune_learning_rate={finetune_learning_rate!r}. Expected a number > 0.")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"quantize: random_state={seed!r}. Expected an int >= 0.")
     if scheme == "float32" and (weights != "int8" or finetune_epochs):
         raise ValueError("quantize: scheme='float32' has no integers, so neither weights nor finetune_epochs.")
     network = read_edge_network(model)
@@ -62,6 +67,8 @@ def quantize(
         raise ValueError(
             f"quantize: scheme={scheme!r} needs X_calibration, a few hundred typical sequences, to find its ranges."
         )
+    if finetune_epochs and network.pooling == "none":
+        raise ValueError("quantize: finetune_epochs: a model with pooling 'none' cannot be trained.")
     if finetune_epochs and y is None:
         raise ValueError("quantize: finetune_epochs needs y, the targets of X_calibration.")
     if sequences is None:
@@ -70,35 +77,49 @@ def quantize(
         report = QuantizationReport(scheme, "float32", ranges, 0, 0, (), math.nan, math.nan, math.nan)
         return QuantizedModel(float_program(network), model.classes, model.single_target, report)
     X = [np.asarray(x[:length]) for x, length in zip(sequences.data, sequences.lengths, strict=True)]
-    targets = None if y is None else read_targets(y, len(X), model)
+    if y is not None:
+        read_targets(y, len(X), model)
     losses: tuple[float, ...] = ()
-    seen = observe(network, X)
+    tuned, seen = network, observe(network, X)
     if scheme == "float32":
         program = float_program(network)
     else:
         program = integer_program(network, seen, SCHEMES[scheme], weights, ranges)
         if finetune_epochs:
-            from .finetune import finetune
-
             tuned, losses = finetune(
-                network, seen, program, X, targets, int(finetune_epochs), finetune_learning_rate, loss, seed
+                network,
+                program,
+                X,
+                _training_targets(y, len(X), model),
+                weights=weights,
+                epochs=int(finetune_epochs),
+                learning_rate=finetune_learning_rate,
+                training=training or {},
+                seed=seed,
             )
-            seen_tuned = observe(tuned, X)
-            program = integer_program(tuned, seen_tuned, SCHEMES[scheme], weights, ranges)
+            seen = observe(tuned, X)
+            program = integer_program(tuned, seen, SCHEMES[scheme], weights, ranges)
         if weights == "sparse":
             _check_pruned(program)
-    layers = layer_reports(network, seen, program, X)
+    layers = layer_reports(tuned, seen, program, X)
     result = QuantizedModel(program, model.classes, model.single_target)
     result.report_ = _report(result, network, sequences, y, scheme, weights, ranges, layers, losses)
     return result
+
+
+def _training_targets(y: Any, count: int, model: Model) -> Array:
+    """(N,) indices of classes, or (N, K) numbers as they are."""
+    if model.config["activation"] == "softmax":
+        return read_targets(y, count, model)
+    return np.asarray(y, dtype=np.float64).reshape(count, -1)
 
 
 def _check_pruned(program: Program) -> None:
     shares = [zero_blocks(matrix.weights) for layer in program.layers for matrix in layer.matrices]
     if max(shares) < _PRUNED_FROM:
         raise ValueError(
-            f"quantize: weights='sparse', but at most {max(shares):.0%} of a matrix's 4×4 blocks are zero. Train with the "
-            "callback lstmcore.BlockPruning, or use weights='int8'."
+            f"quantize: weights='sparse', but at most {max(shares):.0%} of a matrix's 4×4 blocks are zero. Train with "
+            "the callback lstmcore.BlockPruning, or use weights='int8'."
         )
 
 

@@ -96,8 +96,8 @@ SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 def clip_of(values: Array, levels: int, ranges: str) -> float:
     """The largest magnitude that `levels` integers on either side of zero should stand for; 0 where all values are 0.
 
-    "max": the largest there is; "percentile": 99.95% of all; "mse": the one with which rounding and cutting off together
-    lose least, by squares.
+    "max": the largest there is; "percentile": 99.95% of all; "mse": the one with which rounding and cutting off
+    together lose least, by squares.
     """
     magnitudes = np.abs(values).ravel()
     largest = float(magnitudes.max()) if magnitudes.size else 0.0

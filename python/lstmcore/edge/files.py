@@ -35,7 +35,7 @@ _PROGRAM = {"centre": ("float32",), "scale": ("float32",), "output_mean": ("floa
 
 
 def write_program(program: Program, path: str | os.PathLike[str], text: str, test_output: Array) -> None:
-    """Writes the file, atomically. text: JSON that belongs to whoever saves; test_output: what `read_program` returns."""
+    """Writes the file, atomically. text: JSON that belongs to whoever saves; test_output: as of `read_program`."""
     tensors: dict[str, Array] = {}
     document = _document(program, _PROGRAM, "", tensors)
     document["version"] = _VERSION

@@ -35,7 +35,7 @@ _SPARSE_FROM = 0.3
 _SHRINK = np.linspace(0.5, 1.0, 26)
 
 
-class WideSum(Exception):  # noqa: N818 (not an error: asks for another limit)
+class WideSum(Exception):
     """Sums of these activations do not fit; with the largest activation `factor` times as large they would."""
 
     def __init__(self, factor: float) -> None:
@@ -56,10 +56,8 @@ def round_rows(rows: Array, storage: str) -> tuple[Array, Array]:
         best = np.full(len(rows), np.inf)
         for share in _SHRINK:
             tried = share * largest / levels
-            error = np.square(
-                (_divided(rows, tried, levels) * tried[:, None] - rows) / np.maximum(largest, 1e-300)[:, None]
-            )
-            total = error.sum(axis=1)
+            error = _divided(rows, tried, levels) * tried[:, None] - rows
+            total = np.square(error / np.maximum(largest, 1e-300)[:, None]).sum(axis=1)
             better = total < best
             scale[better], best[better] = tried[better], total[better]
     return _divided(rows, scale, levels), scale
@@ -117,16 +115,19 @@ def integer_matrix(rows: Array, bias: Array, limit: int, bits: int, storage: str
             )
     largest = float((np.abs(rows).sum(axis=1) * limit + np.abs(bias)).max())
     raise ValueError(
-        f"quantize: {name}: its sums can reach {largest:.3g}, where the runtime ends at {2.0 ** (29 - bits):g}. Weights "
-        "or inputs are too large for integers: train with clip_norm, max_norm or alpha, or use scheme='float32'."
+        f"quantize: {name}: its sums can reach {largest:.3g}, where the runtime ends at {2.0 ** (29 - bits):g}. "
+        "Weights or inputs are too large for integers: train with clip_norm, max_norm or alpha, or use "
+        "scheme='float32'."
     )
 
 
 def _fit(
     rows: Array, bias: Array, unit: Array, capacity: int, limit: int, factor: int, levels: int
 ) -> tuple[Array, Array, Array] | None:
-    """Integers, biases in units of the sum, and what that unit is, made larger in rows that do not fit: those whose bias
-    is many times their weights. None where no unit helps."""
+    """Integers, biases in units of the sum, and what that unit is.
+
+    It is made larger in rows that do not fit: those whose bias is many times their weights. None where no unit helps.
+    """
     unit = unit.copy()
     for _ in range(100):
         safe = np.where(unit > 0, unit, 1.0)

@@ -99,7 +99,7 @@ def _report(
     pairs: list[tuple[Array, Array]],
     matrices: list[Matrix],
 ) -> LayerReport:
-    """unit: of its activations; limit: their largest, None where they have none; pairs: weights and what became of them."""
+    """unit: of its activations; limit: their largest, None for none; pairs: weights and what became of them."""
     relative = [np.zeros(0)]
     for rows, kept in pairs:
         largest = np.abs(rows).max(axis=1, keepdims=True)

@@ -106,8 +106,8 @@ def _input(network: EdgeNetwork, x: Array, limit: int, ranges: str) -> tuple[Arr
     for k in range(len(scale)):
         if not (np.isfinite(scale[k]) and scale[k] >= np.finfo(np.float32).tiny and np.isfinite(middle[k])):
             raise ValueError(
-                f"quantize: X_calibration: feature {k} lies in [{low[k]:g}, {high[k]:g}], which float32 cannot scale to "
-                "integers. Rescale the feature before fitting."
+                f"quantize: X_calibration: feature {k} lies in [{low[k]:g}, {high[k]:g}], which float32 cannot scale "
+                "to integers. Rescale the feature before fitting."
             )
     unit = network.scale / scale.astype(np.float64)
     return middle, scale, unit, (middle.astype(np.float64) - network.centre) * network.scale
@@ -120,8 +120,8 @@ def _output(run: EdgeRun, h: Array, limit: int, ranges: str) -> _Activations:
         return _scaled_output(np.concatenate([h, start[None]]), limit, ranges)
     if run.cell in ("gru", "gru_reset_before") and (np.abs(start) > 1.0).any():
         raise ValueError(
-            f"quantize: {run.name}: the learnt initial h reaches {np.abs(start).max():.3g}, but integers end at 1. Train "
-            "with learn_initial_state=False, or use scheme='float32'."
+            f"quantize: {run.name}: the learnt initial h reaches {np.abs(start).max():.3g}, but integers end at 1. "
+            "Train with learn_initial_state=False, or use scheme='float32'."
         )
     clip = max(clip_of(np.concatenate([h, start[None]]), limit, ranges), limit / 65535)
     multiplier = int(np.clip(np.rint(limit / clip), 1, 65535))
@@ -196,8 +196,9 @@ def _peepholes(run: EdgeRun, cell_bits: int) -> tuple[Array | None, int]:
     bits = math.floor(math.log2(_INT16 / max(largest, 1e-9)))
     if bits + cell_bits < 13:
         raise ValueError(
-            f"quantize: {run.name}: peephole weights reach {largest:.3g} with cell states up to {2.0 ** (15 - cell_bits):g}, "
-            "too large for integers. Train with alpha or max_norm, or use scheme='float32'."
+            f"quantize: {run.name}: peephole weights reach {largest:.3g} with cell states up to "
+            f"{2.0 ** (15 - cell_bits):g}, too large for integers. Train with a smaller learning rate, or use "
+            "scheme='float32'."
         )
     bits = min(bits, 42 - cell_bits)
     values = np.clip(np.rint(run.peepholes * 2.0**bits), -_INT16, _INT16)

@@ -130,8 +130,9 @@ class QuantizedModel:
     def predict_raw(self, X: Any, n_jobs: int | None = None) -> Array:
         """What a device gives: (N, K) int32 in Q16 (value · 2^16), float32 of a float32 model; before softmax.
 
-        With pooling "none" (ΣT_i, K), the steps of one sequence after the other. X: (N, T, I) array, NaN tail = shorter;
-        (N, T) for I = 1; or list of (T_i, I) arrays, as measured. n_jobs: threads; None: the library decides, -1: all.
+        With pooling "none" (ΣT_i, K), the steps of one sequence after the other. X: (N, T, I) array, NaN tail =
+        shorter; (N, T) for I = 1; or list of (T_i, I) arrays, as measured. n_jobs: threads; None: the library decides,
+        -1: all cores.
         """
         return self._raw(self._read(X), n_jobs)
 
@@ -177,7 +178,7 @@ class QuantizedModel:
         return self.outputs(X, n_jobs)
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
-        """Accuracy of a classifier, R² of a regressor (the mean over K targets). X: as for `predict_raw`; y: (N,), (N, K)."""
+        """Accuracy of a classifier, R² of a regressor (mean over targets). X as for `predict_raw`; y: (N,) or (N, K)."""
         predicted = self.predict(X)
         truth = np.asarray(y)
         check_count(len(truth) if truth.ndim else 0, "y", len(predicted), "X")
@@ -320,7 +321,7 @@ def _test_input(program: Program) -> Array:
 
 
 def r_squared(truth: Array, predicted: Array, weights: Array | None = None) -> float:
-    """Mean over targets of 1 − residual / total sum of squares; a constant target counts 1 where met exactly, else 0."""
+    """Mean over targets of 1 − residual / total sum of squares; a constant target counts 1 if met exactly, else 0."""
     truth, predicted = (np.asarray(v, dtype=np.float64).reshape(len(truth), -1) for v in (truth, predicted))
     weight = np.ones(len(truth)) if weights is None else weights
     residual = weight @ np.square(truth - predicted)

@@ -1,4 +1,4 @@
-"""What quantising changed: ranges, errors of weights and outputs, how often values were cut off, what it does to scores.
+"""What quantising changed: ranges, errors of weights and outputs, values that were cut off, scores.
 
 Shape letters: T time steps, N sequences, H hidden units, D directions, K outputs.
 """
@@ -50,8 +50,8 @@ class LayerReport:
 class QuantizationReport:
     """scheme, weights, ranges: as `quantize` was called. n_sequences, n_steps: of the calibration data.
 
-    layers: input, recurrent layers, layers of the head.
-    agreement: share of calibration sequences with the class that the float model predicts (classifiers), or R² of the
+    layers: input, recurrent layers, layers of the head; after fine-tuning against the fine-tuned float network.
+    agreement: share of calibration sequences with the class that the float model given predicts (classifiers), or R² of the
         quantised predictions against the float ones (regressors); NaN without calibration data.
     float_score, score: accuracy or R² of both models against y; NaN where `quantize` got no y.
     finetune_losses: mean training loss of each epoch of fine-tuning.
