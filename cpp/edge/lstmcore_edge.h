@@ -34,8 +34,8 @@ struct lstmcore_edge_matrix;
 struct lstmcore_edge_layer;
 struct lstmcore_edge_slot;
 
-/* Four sums (int32_t[4], float[4] for float32): rows 4·group … of a matrix times `activations`, without bias. */
-typedef void (*lstmcore_edge_product)(const struct lstmcore_edge_matrix *matrix, uint32_t group,
+/* Sums [4·count] (int32_t, float for float32): rows 4·group … of a matrix times `activations`, plus bias. */
+typedef void (*lstmcore_edge_product)(const struct lstmcore_edge_matrix *matrix, uint32_t group, uint32_t count,
                                       const void *activations, void *sums);
 
 /* One time step of one direction of one layer: reads x and h of the slot, leaves the new h there. `next` is scratch for
@@ -43,11 +43,11 @@ typedef void (*lstmcore_edge_product)(const struct lstmcore_edge_matrix *matrix,
 typedef void (*lstmcore_edge_cell)(const struct lstmcore_edge_layer *layer, const struct lstmcore_edge_slot *slot,
                                    void *next);
 
-/* A matrix in groups of four rows and blocks of four columns, padded with zeros. Rows of a cell's gates come in the
+/* A matrix in groups of four rows and blocks of four columns, padded with zeros; `weights` begins at a multiple of four bytes. Rows of a cell's gates come in the
  * order in which they are used: four units of the first gate, the same four of the second, …, the next four units.
- *   int8     weights[group][block][4 rows][4 columns]
+ *   int8     weights[group][block][4 rows][4 columns], each in [−127, 127]
  *   int4     weights[group][block][8 bytes]: bytes 0-3 hold the four columns of row 0 in their low and of row 1 in their
- *            high halves, bytes 4-7 rows 2 and 3; sums come out times 16, which the exporter puts into bias and multiplier
+ *            high halves, bytes 4-7 rows 2 and 3; sums come out times 16, which the exporter puts into bias and multiplier; weights in [−7, 7]
  *   sparse   int8 blocks of 4×4 that are not all zero: those of `group` are number starts[group] … starts[group + 1] − 1,
  *            and columns[number] says which block of columns it is
  *   float32  weights[group][column][4 rows]                                                                          */
@@ -55,7 +55,8 @@ typedef struct lstmcore_edge_matrix {
   lstmcore_edge_product product;
   const void *weights;
   const int32_t *bias;       /* [4·groups], in units of the sums; NULL for float32 */
-  const int32_t *multiplier; /* [4·groups], in [0, 2^30): result = ((sum + bias) << shift) · multiplier / 2^32 */
+  const int32_t *multiplier; /* [4·groups], in [0, 2^30): result = ((sum + bias) << shift) · multiplier / 2^32,
+                                rounded; |sum| + |bias| for the largest activations < 2^31 after the shift */
   const float *float_bias;   /* [4·groups] for float32 */
   const uint32_t *starts;    /* [groups + 1] if sparse */
   const uint16_t *columns;   /* [starts[groups]] if sparse */
@@ -179,13 +180,20 @@ void lstmcore_edge_gru_reset_before_float(const lstmcore_edge_layer *layer, cons
 void lstmcore_edge_slstm_float(const lstmcore_edge_layer *layer, const lstmcore_edge_slot *slot, void *next);
 
 /* Products: int8 weights and int8 or int16 activations; weights of 4 bits; sparse; float32. */
-void lstmcore_edge_product_int8(const lstmcore_edge_matrix *matrix, uint32_t group, const void *a, void *sums);
-void lstmcore_edge_product_int16(const lstmcore_edge_matrix *matrix, uint32_t group, const void *a, void *sums);
-void lstmcore_edge_product_int8_int4(const lstmcore_edge_matrix *matrix, uint32_t group, const void *a, void *sums);
-void lstmcore_edge_product_int16_int4(const lstmcore_edge_matrix *matrix, uint32_t group, const void *a, void *sums);
-void lstmcore_edge_product_int8_sparse(const lstmcore_edge_matrix *matrix, uint32_t group, const void *a, void *sums);
-void lstmcore_edge_product_int16_sparse(const lstmcore_edge_matrix *matrix, uint32_t group, const void *a, void *sums);
-void lstmcore_edge_product_float(const lstmcore_edge_matrix *matrix, uint32_t group, const void *a, void *sums);
+void lstmcore_edge_product_int8(const lstmcore_edge_matrix *matrix, uint32_t group, uint32_t count,
+                                const void *a, void *sums);
+void lstmcore_edge_product_int16(const lstmcore_edge_matrix *matrix, uint32_t group, uint32_t count,
+                                 const void *a, void *sums);
+void lstmcore_edge_product_int8_int4(const lstmcore_edge_matrix *matrix, uint32_t group, uint32_t count,
+                                     const void *a, void *sums);
+void lstmcore_edge_product_int16_int4(const lstmcore_edge_matrix *matrix, uint32_t group, uint32_t count,
+                                      const void *a, void *sums);
+void lstmcore_edge_product_int8_sparse(const lstmcore_edge_matrix *matrix, uint32_t group, uint32_t count,
+                                       const void *a, void *sums);
+void lstmcore_edge_product_int16_sparse(const lstmcore_edge_matrix *matrix, uint32_t group, uint32_t count,
+                                        const void *a, void *sums);
+void lstmcore_edge_product_float(const lstmcore_edge_matrix *matrix, uint32_t group, uint32_t count,
+                                 const void *a, void *sums);
 
 /* Dense layers of the head: hidden, last. */
 void lstmcore_edge_hidden(const lstmcore_edge_dense *dense, const void *from, void *to);

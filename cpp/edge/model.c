@@ -1,8 +1,6 @@
 /* Layers, directions, pooling and head put together: one step, a whole sequence. */
 #include "numbers.h"
 
-#include <string.h>
-
 static void *lce_at(const lstmcore_edge_model *model, void *activations, size_t index) {
   return (unsigned char *)activations + (index << model->kind); /* 1, 2 or 4 bytes each */
 }
@@ -93,7 +91,7 @@ void lstmcore_edge_step(const lstmcore_edge_model *model, const lstmcore_edge_me
   }
   if (memory->steps != NULL) {
     model->pool(model, memory, from, 0, *memory->steps == 0U);
-    *memory->steps += 1U;
+    *memory->steps += *memory->steps < UINT32_MAX ? 1U : 0U;
   }
   if (out != NULL) {
     lce_pooled_head(model, memory, memory->steps != NULL ? *memory->steps : 0U, from, out);
@@ -200,7 +198,7 @@ void lstmcore_edge_quantise(const lstmcore_edge_model *model, const float *x, vo
       } else {
         /* the smallest, for NaN as well */
       }
-      lce_store(q, k, (value + (value < 0 ? -1 : 1)) / 2, model->input_limit); /* halves away from zero */
+      lce_store_one(q, k, (value + (value < 0 ? -1 : 1)) / 2, model->input_limit); /* halves away from zero */
     }
   }
 }

@@ -25,7 +25,7 @@ void lstmcore_edge_mean_finish(const lstmcore_edge_model *model, const lstmcore_
   uint32_t u;
   for (u = 0; u < model->pooled_width; ++u) {
     const int64_t sum = u < count ? sums[u] : 0;
-    lce_store(to, u, (int32_t)((sum < 0 ? sum - half : sum + half) / (int64_t)steps), layer->limit);
+    lce_store_one(to, u, (sum < 0 ? sum - half : sum + half) / (int64_t)steps, layer->limit);
   }
 }
 
@@ -36,7 +36,7 @@ void lstmcore_edge_max(const lstmcore_edge_model *model, const lstmcore_edge_mem
   for (u = 0; u < layer->hidden; ++u) {
     const int32_t now = lce_activation(model, h, u);
     const int32_t before = first ? now : lce_activation(model, memory->pooled, at + u);
-    lce_store(memory->pooled, at + u, now > before ? now : before, layer->limit);
+    lce_store_one(memory->pooled, at + u, now > before ? now : before, layer->limit);
   }
 }
 
@@ -47,6 +47,6 @@ void lstmcore_edge_max_finish(const lstmcore_edge_model *model, const lstmcore_e
   uint32_t u;
   (void)steps;
   for (u = 0; u < model->pooled_width; ++u) {
-    lce_store(to, u, u < count ? lce_activation(model, memory->pooled, u) : 0, layer->limit);
+    lce_store_one(to, u, u < count ? lce_activation(model, memory->pooled, u) : 0, layer->limit);
   }
 }

@@ -110,25 +110,22 @@ def write_c(
 def runtime_sources() -> dict[str, str]:
     """The runtime as two files, and its C++ wrapper: file name → text."""
     folder = Path(_core.__file__).parent / "share" / "lstmcore" / "edge"
-    header = (folder / "lstmcore_edge.h").read_text(encoding="utf-8")
-    # Headers first, then tables, then the rest: static functions before their use.
-    headers = sorted(folder.glob("*.h"), key=lambda path: (path.name != "numbers.h", path.name))
-    parts = [path for path in headers if path.name != "lstmcore_edge.h"] + sorted(folder.glob("*.c"))
-    system: list[str] = []
-    bodies: list[str] = []
-    for part in parts:
-        text = part.read_text(encoding="utf-8")
-        system += re.findall(r"^#include <(?:string|stddef|stdint)\.h>\n", text, re.MULTILINE)
-        text = re.sub(r"^#include <(?:string|stddef|stdint)\.h>\n", "", text, flags=re.MULTILINE)
-        bodies.append(re.sub(r'^#include ".*"\n', "", text, flags=re.MULTILINE).strip())
-    joined = "\n\n".join(
-        ["/* lstmcore edge runtime in one file; lstmcore_edge.h describes it. */", '#include "lstmcore_edge.h"']
-        + (["".join(sorted(set(system))).strip()] if system else [])
-        + bodies
-    )
-    sources = {"lstmcore_edge.h": header, "lstmcore_edge.c": joined + "\n"}
-    for wrapper in folder.glob("*.hpp"):
-        sources[wrapper.name] = wrapper.read_text(encoding="utf-8")
+    seen = {"lstmcore_edge.h"}
+
+    def expanded(path: Path) -> str:
+        """With each of our own headers where it is first included."""
+        seen.add(path.name)
+
+        def included(match: re.Match[str]) -> str:
+            return "" if match[1] in seen else expanded(folder / match[1]) + "\n"
+
+        return re.sub(r'^#include "(.*)"\n', included, path.read_text(encoding="utf-8"), flags=re.MULTILINE).strip()
+
+    head = '/* lstmcore edge runtime in one file; lstmcore_edge.h describes it. */\n\n#include "lstmcore_edge.h"'
+    joined = "\n\n".join([head, *(expanded(path) for path in sorted(folder.glob("*.c")))])
+    sources = {"lstmcore_edge.c": joined + "\n"}
+    for path in [*folder.glob("lstmcore_edge.h*")]:
+        sources[path.name] = path.read_text(encoding="utf-8")
     return sources
 
 
