@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from . import templates
-from .program import CELLS, Matrix, Program, pad4
+from .program import CELLS, FLOAT_CELLS, Matrix, Program, pad4
 
 __all__ = ["runtime_sources", "write_c"]
 
@@ -244,7 +244,7 @@ class _Printer:
         widths = [(pad4(layer.inputs), pad4(layer.hidden)) for layer in program.layers]
         cells = [CELLS[layer.cell][1] for layer in program.layers]
         if self.real:
-            cells = [{"slstm": 3, "lstm": 1}.get(layer.cell, 0) for layer in program.layers]
+            cells = [FLOAT_CELLS[layer.cell] for layer in program.layers]
         pooled = pad4(program.directions * program.layers[-1].hidden)
         following = max(h for _, h in widths)
         hidden = max((4 * dense.matrix.groups for dense in program.dense[:-1]), default=0)
@@ -297,7 +297,7 @@ class _Printer:
             matrices = ",\n    ".join(self.matrix(f"{name}_{m}", matrix) for m, matrix in enumerate(layer.matrices))
             self.arrays.append(f"static const lstmcore_edge_matrix {name}_matrices[] = {{\n    {matrices}}};\n")
             x_width, h_width = pad4(layer.inputs), pad4(layer.hidden)
-            cells = {"slstm": 3, "lstm": 1}.get(layer.cell, 0) if self.real else CELLS[layer.cell][1]
+            cells = FLOAT_CELLS[layer.cell] if self.real else CELLS[layer.cell][1]
             stabilisers = 0 if self.real else CELLS[layer.cell][2]
             initial_h = layer.initial_h
             if initial_h is not None:
