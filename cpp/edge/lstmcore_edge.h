@@ -80,8 +80,8 @@ enum { /* options of cells */
  *   gru               3: (r, z) over [x | h], n over x, n over h with bR
  *   gru_reset_before  4: r over [x | h], z over [x | h], n over x, n over r⊙h
  *   slstm             1: i, f, z, o
- * States, each of h_width: lstm c; gru h; slstm c, n and m (in `stabilisers`); elman none; float32: the same without
- * gru's, but slstm c, n, m all in `cells`. */
+ * States, each of h_width: lstm c; gru h; slstm c, n and m (in `stabilisers`); elman none. float32: lstm c; slstm c, n and m,
+ * all in `cells`; gru_reset_before room for the next h; elman and gru none. */
 typedef struct lstmcore_edge_layer {
   lstmcore_edge_cell cell;
   const lstmcore_edge_matrix *matrices;
@@ -119,7 +119,7 @@ struct lstmcore_edge_memory;
 typedef void (*lstmcore_edge_apply)(const struct lstmcore_edge_dense *dense, const void *from, void *to);
 
 /* A dense layer of the head. Hidden ones: pre-activations in Q12, activations as those of a recurrent layer with
- * multiplier and shift from Q12. The last one: outputs in Q16. */
+ * multiplier and shift from Q12; selu without its factor λ, which the multiplier holds (float32: with it). The last one: outputs in Q16. */
 typedef struct lstmcore_edge_dense {
   lstmcore_edge_apply apply;
   lstmcore_edge_matrix matrix;

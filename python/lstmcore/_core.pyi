@@ -461,8 +461,8 @@ class EdgeState:
 class EdgeModel:
     """A quantised network, run by the C99 runtime that a device runs, bit for bit.
 
-    program: `lstmcore.edge.program.Program.fields()`. ValueError or TypeError for anything in it that the runtime cannot
-    rely on: shapes, ranges, sums that could overflow.
+    program: `lstmcore.edge.program.Program.fields()`. ValueError or TypeError for anything in it that the runtime
+    cannot rely on: shapes, ranges, sums that could overflow.
     """
 
     def __init__(self, program: dict[str, Any]) -> None: ...

@@ -152,7 +152,7 @@ class Tables {
     const bool slstm = layer.cell == "slstm";
     std::uint32_t columns = layer.cell == "elman" ? 0 : 1;
     if (slstm) columns = real ? 3 : 2;
-    if (real && layer.cell.rfind("gru", 0) == 0) columns = 0;
+    if (real && layer.cell == "gru") columns = 0;
     result.cell_width = columns * result.h_width;
     result.stabiliser_width = slstm && !real ? result.h_width : 0;
     result.activations_at = model_.activation_count;

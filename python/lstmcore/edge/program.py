@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CELLS", "Dense", "Layer", "Matrix", "Program", "pad4"]
+__all__ = ["CELLS", "FLOAT_CELLS", "Dense", "Layer", "Matrix", "Program", "pad4"]
 
 Array = NDArray[Any]
 
@@ -26,6 +26,9 @@ CELLS = {
     "gru_reset_before": (4, 1, 0),
     "slstm": (1, 2, 1),
 }
+
+#: Columns of h_width in `cells` for float32.
+FLOAT_CELLS = {"elman": 0, "lstm": 1, "gru": 0, "gru_reset_before": 1, "slstm": 3}
 
 
 def pad4(count: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from .._labels import labels_from_json, labels_to_json
 from .._parameters import thread_count
 from .._validation import SequenceArrays, check_count, read_sequences, read_weights
 from ..model import parse_json
+from .export import write_c
 from .files import read_program, write_program
 from .host import start
 from .program import Program
@@ -274,6 +276,41 @@ class QuantizedModel:
             "report": None if self.report_ is None else self.report_.to_json(),
         }
         write_program(self.program, path, json.dumps(document, allow_nan=False), self._test_output())
+
+    def export_c(
+        self, folder: str | os.PathLike[str], name: str = "model", *, example: ArrayLike | None = None
+    ) -> list[Path]:
+        """Writes the network as C99 for any compiler and chip: docs/edge.md.
+
+        Parameters
+        ----------
+        folder : path
+            Made if need be; files of the same names are replaced: ``<name>.h``, ``<name>.c``, ``lstmcore_edge.h``,
+            ``lstmcore_edge.c``, ``lstmcore_edge.hpp`` and ``main.c``.
+        name : str, default "model"
+            Begins every name in the C code: a lower-case letter, then lower-case letters, digits and underscores.
+        example : array-like of shape (T, I), optional
+            Features as measured, from which the self-test's inputs and outputs are recorded; a pattern over the range
+            of the inputs by default.
+
+        Returns
+        -------
+        list of pathlib.Path
+            The files written.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A name that C does not take, an example of the wrong shape.
+        """
+        return write_c(
+            self.program,
+            folder,
+            name,
+            example=_test_input(self.program) if example is None else np.asarray(example),
+            labels=None if self.classes_ is None else self.classes_.tolist(),
+            title=repr(self),
+        )
 
     def _test_output(self) -> Array:
         """(16, K) or (K,): outputs for a fixed sequence, which a file carries to be compared with."""

@@ -16,7 +16,7 @@ from .measure import output_unit
 from .network import EdgeNetwork
 from .program import Program
 
-__all__ = ["RowGroup", "row_groups", "rounded"]
+__all__ = ["RowGroup", "rounded", "row_groups"]
 
 Array = NDArray[Any]
 
