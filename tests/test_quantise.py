@@ -44,7 +44,7 @@ def test_integers_compute_the_rounded_network(cell: str, options: dict[str, Any]
     bounds = (("int8x16", 1.5e-3, 8e-3), ("int8", 0.03, 0.15)) if not unbounded else (("int8x16", 8e-3, 0.02),)
     for scheme, rms, largest in bounds:
         quantised = model.quantize(X, scheme)
-        expected = float_scores(rounded_model(model, quantised.program), X)
+        expected = float_scores(rounded_model(model, quantised.program, X), X)
         error = scores(quantised, X) - expected
         spread = max(float(np.std(expected)), 0.5)
         assert np.sqrt(np.mean(error**2)) <= rms * spread, scheme
@@ -56,7 +56,7 @@ def test_weights_of_4_bits(cell: str, options: dict[str, Any]) -> None:
     model, X = make_model(cell, options), make_data()
     quantised = model.quantize(X, "int8x16", weights="int4")
     assert np.abs(quantised.program.layers[0].matrices[0].weights).max() == 7
-    expected = float_scores(rounded_model(model, quantised.program), X)
+    expected = float_scores(rounded_model(model, quantised.program, X), X)
     error = scores(quantised, X) - expected
     assert np.sqrt(np.mean(error**2)) <= 1.5e-3 * max(float(np.std(expected)), 0.5)
 
@@ -78,7 +78,7 @@ def test_learnt_initial_state_of_slstm() -> None:
     start = model.parameters
     model.core.set_parameters({"c0_l0": 0.5 * start["n0_l0"] * np.linspace(-1, 1, H)})
     quantised = model.quantize(X, "int8x16")
-    expected = float_scores(rounded_model(model, quantised.program), X)
+    expected = float_scores(rounded_model(model, quantised.program, X), X)
     assert np.abs(scores(quantised, X) - expected).max() < 8e-3
     without = make_model("slstm")
     without.core.set_parameters({k: v for k, v in model.parameters.items() if k in without.parameters})
@@ -94,7 +94,7 @@ def test_learnt_initial_h_beyond_one() -> None:
         model = make_model(cell, learn_initial_state=True)
         model.core.set_parameters({"h0_l0": np.linspace(-2.0, 2.0, H)})
         quantised = model.quantize(X, "int8x16")
-        expected = float_scores(rounded_model(model, quantised.program), X)
+        expected = float_scores(rounded_model(model, quantised.program, X), X)
         assert np.abs(scores(quantised, X) - expected).max() < 8e-3, cell
     model = make_model("gru", learn_initial_state=True)
     model.core.set_parameters({"h0_l0": np.linspace(-2.0, 2.0, H)})
@@ -252,7 +252,7 @@ def test_many_columns_lower_the_limit_of_16_bits() -> None:
     quantised = model.quantize(X, "int8x16")
     assert 128 <= quantised.program.input_limit < 32767
     assert max(reach(quantised.program)) < 2**31
-    expected = float_scores(rounded_model(model, quantised.program), X)
+    expected = float_scores(rounded_model(model, quantised.program, X), X)
     assert np.abs(scores(quantised, X) - expected).max() < 5e-3
 
 
@@ -277,12 +277,13 @@ def test_constant_features_and_single_steps() -> None:
         x[:, 2] = 3.0
         x[:, 4] = -1e-20
     quantised = model.quantize(X, "int8x16")
-    expected = float_scores(rounded_model(model, quantised.program), X)
+    rounded = rounded_model(model, quantised.program, X)
+    expected = float_scores(rounded, X)
     assert np.abs(scores(quantised, X) - expected).max() < 8e-3
     # A constant feature that moves after all: by a standard deviation of the training data it is still followed.
     for x in X:
         x[:, 2] += 2.0
-    moved = float_scores(rounded_model(model, quantised.program), X)
+    moved = float_scores(rounded, X)
     assert np.abs(moved - expected).max() > 0.03
     assert np.abs(scores(quantised, X) - moved).max() < 8e-3
     single = model.quantize([np.ones((1, I))])

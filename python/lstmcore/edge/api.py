@@ -86,7 +86,7 @@ def quantize(
     else:
 
         def make(given: EdgeNetwork, observed: Observed) -> Program:
-            return integer_program(given, observed, SCHEMES[scheme], weights, ranges)
+            return integer_program(given, observed, SCHEMES[scheme], "int4" if weights == "int4" else "int8", ranges)
 
         ranged = seen
         if finetune_epochs:
