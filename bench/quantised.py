@@ -154,8 +154,10 @@ def drift_table(quick: bool, jobs: int | None) -> None:
         state, expected = None, np.empty((steps, 3))
         for t in range(steps):
             expected[t], state = model.step(x[t], state)
+        # Windows as in training, and pieces of a stream, along which states go further.
+        pieces = [vibration(np.random.default_rng(piece), 500)[0] for piece in range(1, 21)]
         for scheme in ("int8", "int8x16"):
-            quantised = model.quantize(X[:CALIBRATION], scheme)
+            quantised = model.quantize([*X[:CALIBRATION], *pieces], scheme)
             stream, found = None, np.empty((steps, 3))
             for t in range(steps):
                 found[t], stream = quantised.step(x[t], stream)

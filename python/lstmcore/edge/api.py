@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .._unrolled import read_targets
 from .._validation import SequenceArrays, read_sequences
 from ..model import Model
-from .calibration import RANGES, observe
+from .calibration import RANGES, Observed, observe
 from .finetune import finetune
 from .integers import WEIGHTS, zero_blocks
 from .measure import layer_reports
@@ -84,11 +84,16 @@ def quantize(
     if scheme == "float32":
         program = float_program(network)
     else:
-        program = integer_program(network, seen, SCHEMES[scheme], weights, ranges)
+
+        def make(given: EdgeNetwork, observed: Observed) -> Program:
+            return integer_program(given, observed, SCHEMES[scheme], weights, ranges)
+
+        ranged = seen
         if finetune_epochs:
-            tuned, losses = finetune(
+            tuned, ranged, losses = finetune(
                 network,
-                program,
+                seen,
+                make,
                 X,
                 _training_targets(y, len(X), model),
                 weights=weights,
@@ -98,7 +103,7 @@ def quantize(
                 seed=seed,
             )
             seen = observe(tuned, X)
-            program = integer_program(tuned, seen, SCHEMES[scheme], weights, ranges)
+        program = make(tuned, ranged)
         if weights == "sparse":
             _check_pruned(program)
     layers = layer_reports(tuned, seen, program, X)

@@ -46,7 +46,7 @@ class Observed:
 
 
 def observe(network: EdgeNetwork, X: list[Array]) -> Observed:
-    """Runs the float network, in float64, on sequences (T_i, I)."""
+    """Runs the float network, in float64, on sequences (T_i, I). ValueError where its numbers are not finite."""
     batch = network.network.read(X)
     seen = Observed(np.concatenate([np.asarray(x, dtype=np.float64) for x in X]))
     place = np.empty_like(batch.order)
@@ -55,6 +55,11 @@ def observe(network: EdgeNetwork, X: list[Array]) -> Observed:
     for run, steps, outputs in network.network.unroll(batch):
         seen.outputs.append(np.concatenate([step.after["h"] for step in steps]))
         seen.cells.append(np.concatenate([step.after["c"] for step in steps]) if "c" in run.start else None)
+        if not np.isfinite(seen.outputs[-1]).all():
+            raise ValueError(
+                f"quantize: {run.name}: outputs on X_calibration are not finite, so there is no range for integers. Train "
+                "with clip_norm, max_norm or alpha."
+            )
         if run.direction == network.directions - 1:
             seen.layer_outputs.append([outputs[row, : batch.lengths[row]] for row in place.tolist()])
     values = pool(network, seen.layer_outputs[-1])

@@ -7,6 +7,7 @@ are rounded too. Outputs of layers and cell states are not: a cell's activations
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from ..model import Model
+from .calibration import Observed, observe
 from .host import start
 from .integers import zero_blocks
 from .network import EdgeNetwork, read_edge_network
@@ -30,7 +32,8 @@ _CLIP_NORM = 5.0
 
 def finetune(
     network: EdgeNetwork,
-    program: Program,
+    seen: Observed,
+    make: Callable[[EdgeNetwork, Observed], Program],
     X: list[Array],
     targets: Array,
     *,
@@ -39,11 +42,13 @@ def finetune(
     learning_rate: float,
     training: dict[str, Any],
     seed: int,
-) -> tuple[EdgeNetwork, tuple[float, ...]]:
-    """A copy of the network, its float weights trained for being rounded as `program` rounds them.
+) -> tuple[EdgeNetwork, Observed, tuple[float, ...]]:
+    """A copy of the network, its float weights trained for being rounded.
 
     Parameters
     ----------
+    seen : what `observe` saw of the network on X
+    make : network and what was seen of it → the program whose rounding training sees
     X : list of (T_i, I) arrays, as measured
     targets : (N,) indices of classes, or (N, K) numbers as the user has them
     weights : "int8", "int4" or "sparse"
@@ -53,18 +58,20 @@ def finetune(
 
     Returns
     -------
-    network, losses
-        losses: mean loss of each epoch, with rounded weights.
+    network, seen, losses
+        seen: on which the ranges of the rounding depend that training saw last: a program with other ranges would round
+        otherwise. losses: mean loss of each epoch, with rounded weights.
     """
     # Dropout would draw the same masks for every batch, and the rounding is noise enough.
     config = network.model.config
     off = dict.fromkeys(("dropout", "variational_dropout", "recurrent_dropout"), 0.0)
     core = _core.Model({**config, "recurrent": {**config["recurrent"], **off}, "head_dropout": 0.0})
     core.set_weights(network.model.core.get_weights())
-    scaling = network.model.core.preprocessing
-    core.set_preprocessing(**scaling)
-    groups = row_groups(network, program)
+    core.set_preprocessing(**network.model.core.preprocessing)
+    model = Model(core, network.model.classes, network.model.single_target)
     storage = "int4" if weights == "int4" else "int8"
+    program = make(network, seen)
+    groups = row_groups(network, program)
     parameters = {name: value.copy() for name, value in core.parameters.items()}
     kept = {name: parameters[name] != 0 for name in _pruned(program, weights, parameters)}
 
@@ -77,7 +84,12 @@ def finetune(
     lengths = np.array([len(x) for x in X])
     random = np.random.RandomState(seed % 2**32)
     losses = []
-    for _ in range(epochs):
+    for epoch in range(epochs):
+        if 0 < epoch <= epochs // 2:  # ranges follow the weights, and then stay for them to settle
+            core.set_parameters({**parameters, **rounded(parameters, groups, storage)})
+            now = read_edge_network(model)
+            seen = observe(now, X)
+            groups = row_groups(now, make(now, seen))
         total = 0.0
         for batch in _batches(lengths, random):
             core.set_parameters({**parameters, **rounded(parameters, groups, storage)})
@@ -93,8 +105,7 @@ def finetune(
         optimiser.epoch_finished()
         losses.append(total / len(X))
     core.set_parameters(parameters)
-    model = Model(core, network.model.classes, network.model.single_target)
-    return read_edge_network(model), tuple(losses)
+    return read_edge_network(model), seen, tuple(losses)
 
 
 def _pruned(program: Program, weights: str, parameters: dict[str, Array]) -> list[str]:

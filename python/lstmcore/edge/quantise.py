@@ -28,6 +28,8 @@ _LIMITS = {"int8": 127, "int16": 32767}
 _INT16 = 32767
 # The cell state may grow beyond what calibration saw: it is cut off at this many times its largest value, or later.
 _CELL_HEADROOM = 1.25
+# Outputs without bound may come out larger than the float network's; 16 bits can spare room for that, 8 cannot.
+_OUTPUT_HEADROOM = 1.25
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def _with_limit(network: EdgeNetwork, seen: Observed, kind: str, storage: str, r
         below, offset = np.concatenate(units), None
     dense = []
     for k, layer in enumerate(network.head[:-1]):
-        own = _scaled_output(seen.hidden[k], limit, ranges, SELU_SCALE if layer.activation == "selu" else 1.0)
+        factor = SELU_SCALE if layer.activation == "selu" else 1.0
+        own = _scaled_output(seen.hidden[k], limit, ranges, layer.name, factor)
         dense.append(_dense(layer, below, limit, ACTIVATION_BITS, storage, own))
         below = np.repeat(own.unit, len(layer.bias))
     dense.append(_dense(network.head[-1], below, limit, OUTPUT_BITS, storage, None))
@@ -117,7 +120,7 @@ def _output(run: EdgeRun, h: Array, limit: int, ranges: str) -> _Activations:
     """How h of a run becomes activations."""
     start = run.run.start["h"]
     if not run.bounded:
-        return _scaled_output(np.concatenate([h, start[None]]), limit, ranges)
+        return _scaled_output(np.concatenate([h, start[None]]), limit, ranges, run.name)
     if run.cell in ("gru", "gru_reset_before") and (np.abs(start) > 1.0).any():
         raise ValueError(
             f"quantize: {run.name}: the learnt initial h reaches {np.abs(start).max():.3g}, but integers end at 1. "
@@ -128,9 +131,14 @@ def _output(run: EdgeRun, h: Array, limit: int, ranges: str) -> _Activations:
     return _Activations(np.array([1.0 / multiplier]), multiplier)
 
 
-def _scaled_output(values: Array, limit: int, ranges: str, factor: float = 1.0) -> _Activations:
+def _scaled_output(values: Array, limit: int, ranges: str, name: str, factor: float = 1.0) -> _Activations:
     """Of values without bound, which the runtime has in Q12, divided by `factor`."""
-    clip = max(clip_of(values, limit, ranges), 2.0**-8)
+    clip = max(clip_of(values, limit, ranges), 2.0**-8) * (_OUTPUT_HEADROOM if limit > 127 else 1.0)
+    if clip * 2.0**ACTIVATION_BITS >= 2.0**29:
+        raise ValueError(
+            f"quantize: {name}: outputs reach {clip:.3g}, where the runtime ends at 131072. Train with clip_norm, max_norm "
+            "or alpha, or use scheme='float32'."
+        )
     exact = factor * limit / clip / 2.0**ACTIVATION_BITS
     shift = 24 - math.ceil(math.log2(exact))  # a multiplier of 24 bits
     shift = min(max(shift, 1), 60)
@@ -194,13 +202,13 @@ def _peepholes(run: EdgeRun, cell_bits: int) -> tuple[Array | None, int]:
         return None, 12
     largest = float(np.abs(run.peepholes).max())
     bits = math.floor(math.log2(_INT16 / max(largest, 1e-9)))
-    if bits + cell_bits < 13:
+    if bits < max(0, 13 - cell_bits):
         raise ValueError(
             f"quantize: {run.name}: peephole weights reach {largest:.3g} with cell states up to "
             f"{2.0 ** (15 - cell_bits):g}, too large for integers. Train with a smaller learning rate, or use "
             "scheme='float32'."
         )
-    bits = min(bits, 42 - cell_bits)
+    bits = min(bits, 15)
     values = np.clip(np.rint(run.peepholes * 2.0**bits), -_INT16, _INT16)
     return np.concatenate([_padded(row) for row in values]).astype(np.int16), bits
 
