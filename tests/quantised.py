@@ -1,4 +1,4 @@
-"""Networks to quantise: every cell, option, pooling and head of the edge runtime, with weights that are far from small."""
+"""Networks to quantise: every cell, option, pooling and head of the edge runtime, with weights that are not small."""
 
 from __future__ import annotations
 

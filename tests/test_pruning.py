@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,8 @@ def test_masked_weights_are_zero_after_every_step(solver: str) -> None:
     trainer.set_mask(masks)
     before = model.parameters
     for name, mask in masks.items():
-        assert (before[name][~mask] == 0).all() and (before[name][mask] != 0).all()
+        assert (before[name][~mask] == 0).all()
+        assert (before[name][mask] != 0).all()
     for _ in range(3):
         trainer.step(X, y)
         trainer.run_epoch(X, y)
@@ -113,7 +115,8 @@ def test_blocks_are_those_of_the_runtime(cell: str, options: dict[str, Any], hid
         full = tiles()
         for block in np.unique(numbers)[::3]:
             model.core.set_parameters({name: np.where(numbers == block, 0.0, whole)})
-            assert (full & ~tiles()).sum() == 1 and not (tiles() & ~full).any()
+            assert (full & ~tiles()).sum() == 1
+            assert not (tiles() & ~full).any()
         model.core.set_parameters({name: whole})
 
 
@@ -132,8 +135,9 @@ def test_pruning_follows_its_schedule_and_keeps_zeros() -> None:
     model.fit(X, y, callbacks=[pruning, watch])
     expected = [0.75 * (1 - (1 - min((e - 1) / 5, 1)) ** 3) if e >= 2 else 0.0 for e in range(1, 11)]
     np.testing.assert_allclose(seen, expected, atol=0.5 / 64)
-    assert all(before <= after for before, after in zip(zeros, zeros[1:], strict=False))
-    assert len(zeros[-1]) == 0.75 * 64 * 16 and zeros[5] == zeros[-1]
+    assert all(before <= after for before, after in itertools.pairwise(zeros))
+    assert len(zeros[-1]) == 0.75 * 64 * 16
+    assert zeros[5] == zeros[-1]
     assert (model.model_.parameters["W_l0"] != 0).all()
     assert model.score(X, y) > 0.8
 

@@ -41,7 +41,8 @@ def test_a_file_holds_the_model_to_the_last_bit(
         assert isinstance(loaded, QuantizedModel)
         np.testing.assert_array_equal(loaded.predict_raw(X), saved.predict_raw(X))
         np.testing.assert_array_equal(loaded.predict(X), saved.predict(X))
-        assert repr(loaded) == repr(saved) and str(loaded.report_) == str(saved.report_)
+        assert repr(loaded) == repr(saved)
+        assert str(loaded.report_) == str(saved.report_)
         assert loaded.classes_.tolist() == saved.classes_.tolist()
 
 
@@ -230,7 +231,8 @@ def test_finetuning_recovers_what_4_bits_lose() -> None:
     tuned = model.quantize(X, weights="int4", y=y, finetune_epochs=8)
     assert loss(tuned) < 0.8 * loss(plain)
     losses = tuned.report_.finetune_losses
-    assert len(losses) == 8 and losses[-1] < losses[0]
+    assert len(losses) == 8
+    assert losses[-1] < losses[0]
     # What training saw is what the device computes.
     assert abs(loss(tuned) - losses[-1]) < 0.3 * losses[-1] + 0.01
     np.testing.assert_array_equal(model.model_.core.get_weights(), before)
