@@ -28,7 +28,13 @@ LIMITS = {"int8": 127, "int16": 32767, "float32": 0}
 
 
 def random_matrix(
-    rng: np.random.Generator, rows: int, parts: list[tuple[int, int]], kind: str, storage: str, unit: float, gates: int = 1
+    rng: np.random.Generator,
+    rows: int,
+    parts: list[tuple[int, int]],
+    kind: str,
+    storage: str,
+    unit: float,
+    gates: int = 1,
 ) -> Matrix:
     """rows: units of each of `gates` gates; parts: (columns, limit) side by side, each padded to four on its own.
 

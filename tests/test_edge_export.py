@@ -76,7 +76,9 @@ def test_compiled_c_computes_what_python_computes(tmp_path, network, kind, stora
 
 
 @needs_compiler
-@pytest.mark.parametrize(("cell", "options"), CELL_OPTIONS, ids=lambda value: value if isinstance(value, str) else "+".join(value))
+@pytest.mark.parametrize(
+    ("cell", "options"), CELL_OPTIONS, ids=lambda value: value if isinstance(value, str) else "+".join(value)
+)
 def test_every_cell_streams_in_c_as_in_python(tmp_path, cell, options):
     program = random_program(np.random.default_rng(1), cell, options, inputs=3, hidden=6)
     example = example_of(program, steps=40)
@@ -161,7 +163,23 @@ def test_weights_of_one_value_and_extreme_floats_come_through(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "Vowels", "1st", "int", "class", "lstmcore_edge", "lce_x", "a-b", "a b", "a" * 41, "ü", "a\n", "../x", "main", "net;"],
+    [
+        "",
+        "Vowels",
+        "1st",
+        "int",
+        "class",
+        "lstmcore_edge",
+        "lce_x",
+        "a-b",
+        "a b",
+        "a" * 41,
+        "ü",
+        "a\n",
+        "../x",
+        "main",
+        "net;",
+    ],
 )
 def test_names_that_c_does_not_take_are_refused(tmp_path, name):
     program = random_program(np.random.default_rng(0))

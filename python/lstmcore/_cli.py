@@ -48,9 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     export = commands.add_parser(
         "export",
         help="a model file as C99 for microcontrollers",
-        description="Write a model as C99 sources: weights, the runtime without heap or libm, an example and a self-test. "
-        "The file is that of a quantised model (est.quantize(...).save(path)), or of an estimator, which is then "
-        "quantised here.",
+        description="Write a model as C99 sources: weights, the runtime without heap or libm, an example and a "
+        "self-test. The file is that of a quantised model (est.quantize(...).save(path)), or of an estimator, which is "
+        "then quantised here.",
     )
     export.add_argument("model", metavar="MODEL.safetensors")
     export.add_argument("--c", required=True, metavar="FOLDER", help="for the sources; made if need be")

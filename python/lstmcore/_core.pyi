@@ -333,6 +333,8 @@ class Trainer:
         """Loss and gradient of one batch, by parameter name; no update."""
     def report(self, monitored: float) -> None:
         """The quantity that the plateau schedule watches (lower is better), once an epoch."""
+    def set_mask(self, masks: dict[str, NDArray[np.bool_]] | None) -> None:
+        """Fixes weights at zero where a mask is False, now and after every further step; None: all are free."""
 
 @final
 class TreeTape:
@@ -459,8 +461,8 @@ class EdgeState:
 class EdgeModel:
     """A quantised network, run by the C99 runtime that a device runs, bit for bit.
 
-    program: `lstmcore.edge.program.Program.fields()`. ValueError or TypeError for anything in it that the runtime cannot
-    rely on: shapes, ranges, sums that could overflow.
+    program: `lstmcore.edge.program.Program.fields()`. ValueError or TypeError for anything in it that the runtime
+    cannot rely on: shapes, ranges, sums that could overflow.
     """
 
     def __init__(self, program: dict[str, Any]) -> None: ...

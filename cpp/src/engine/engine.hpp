@@ -91,6 +91,7 @@ class TrainerEngine {
   virtual EpochResult run_epoch(const Sequences& x, const Targets& y, const Cancel& cancel) = 0;
   virtual double evaluate(const Sequences& x, const Targets& y) const = 0;
   virtual void report(double monitored) = 0;
+  virtual void set_mask(std::vector<std::uint8_t> mask) = 0;
   virtual double gradient(const Sequences& x, const Targets& y, void* gradient, const Cancel& cancel) = 0;
 };
 

@@ -31,14 +31,18 @@ Array = NDArray[Any]
 
 # C99, C++17 and what the runtime's headers name: none of it may be a model's name.
 _RESERVED = frozenset(
-    """
-    alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl concept const constexpr
-    const_cast continue decltype default delete do double dynamic_cast else enum explicit export extern false float for
-    friend goto if inline int int8_t int16_t int32_t int64_t long main mutable namespace new noexcept not not_eq nullptr
-    operator or or_eq private protected public register reinterpret_cast requires restrict return short signed size_t
-    sizeof static static_assert static_cast std struct switch template this thread_local throw true try typedef typeid
-    typename uint8_t uint16_t uint32_t uint64_t union unsigned using virtual void volatile wchar_t while xor xor_eq
-    """.split()
+    re.findall(
+        r"\w+",
+        """
+        alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl concept const
+        constexpr const_cast continue decltype default delete do double dynamic_cast else enum explicit export
+        extern false float for friend goto if inline int int8_t int16_t int32_t int64_t long main mutable
+        namespace new noexcept not not_eq nullptr operator or or_eq private protected public register
+        reinterpret_cast requires restrict return short signed size_t sizeof static static_assert static_cast
+        std struct switch template this thread_local throw true try typedef typeid typename uint8_t uint16_t
+        uint32_t uint64_t union unsigned using virtual void volatile wchar_t while xor xor_eq
+        """,
+    )
 )
 
 _ACTIVATIONS = {"int8": "int8_t", "int16": "int16_t", "float32": "float"}
@@ -163,7 +167,7 @@ def _umask() -> int:
 
 
 def _text(value: object) -> str:
-    """A C string literal in ASCII; no digraphs, no line breaks, and hexadecimal escapes closed before the next letter."""
+    """A C string literal in ASCII, without trigraphs; octal escapes end after three digits, whatever follows."""
     pieces = []
     for byte in str(value).encode("utf-8", "surrogatepass"):
         character = chr(byte)
@@ -297,7 +301,9 @@ class _Printer:
             stabilisers = 0 if self.real else CELLS[layer.cell][2]
             initial_h = layer.initial_h
             if initial_h is not None:
-                initial_h = initial_h.astype({"int8": np.int8, "int16": np.int16, "float32": np.float32}[self.program.kind])
+                initial_h = initial_h.astype(
+                    {"int8": np.int8, "int16": np.int16, "float32": np.float32}[self.program.kind]
+                )
             peepholes = self.array(f"{name}_peepholes", layer.peepholes)
             fields = [
                 f"lstmcore_edge_{layer.cell}{'_float' if self.real else ''}",
@@ -352,7 +358,8 @@ class _Printer:
                 f"layers, dense, {pool}, {finish}, {centre}, {scale}",
                 f"{len(program.layers) // program.directions}U, {program.directions}U, {len(program.dense)}U",
                 f"{self.upper}_INPUTS, {self.upper}_OUTPUTS",
-                f"(uint32_t)LSTMCORE_EDGE_{kind}, (uint32_t)LSTMCORE_EDGE_{program.pooling.upper()}, {program.input_limit}",
+                f"(uint32_t)LSTMCORE_EDGE_{kind}, (uint32_t)LSTMCORE_EDGE_{program.pooling.upper()}",
+                str(program.input_limit),
                 f"{counts['activations']}U, {counts['cells']}U, {counts['stabilisers']}U",
                 f"{counts['pooled']}U, {counts['next']}U, {counts['scratch']}U",
             ]

@@ -66,7 +66,11 @@ class Matrix:
         """Weights as the runtime reads them (int8, uint8 for "int4", float32), and `starts`, `columns` if sparse."""
         groups, blocks = self.groups, self.blocks
         if self.storage == "float32":
-            return np.ascontiguousarray(self.weights.reshape(groups, 4, 4 * blocks).transpose(0, 2, 1)).ravel(), None, None
+            return (
+                np.ascontiguousarray(self.weights.reshape(groups, 4, 4 * blocks).transpose(0, 2, 1)).ravel(),
+                None,
+                None,
+            )
         tiles = np.ascontiguousarray(self.weights.reshape(groups, 4, blocks, 4).transpose(0, 2, 1, 3))
         if self.storage == "int8":
             return tiles.ravel(), None, None

@@ -17,8 +17,8 @@ _HEADER = """\
 /* @name@: @title@
  * @shape@
  *
- * RAM: @state_bytes@ bytes of state, @scratch_bytes@ of scratch. Flash: @weight_bytes@ bytes of constants, and the code of
- * what is used of lstmcore_edge.c. Made by lstmcore; do not edit. */
+ * RAM: @state_bytes@ bytes of state, @scratch_bytes@ of scratch. Flash: @weight_bytes@ bytes of constants, and the
+ * code of what is used of lstmcore_edge.c. Made by lstmcore; do not edit. */
 #ifndef @upper@_H
 #define @upper@_H
 
@@ -248,7 +248,8 @@ TEST_CALL = """\
 
 TEST_CALL_BOTH = """\
   @name@_activation buffer[@upper@_BUFFER(@upper@_TEST_STEPS) + 1U];
-  if (@name@_run(&state, &scratch, @name@_test_x, @upper@_TEST_STEPS, buffer, @upper@_BUFFER(@upper@_TEST_STEPS), out) != 0) {
+  if (@name@_run(&state, &scratch, @name@_test_x, @upper@_TEST_STEPS, buffer, @upper@_BUFFER(@upper@_TEST_STEPS),
+                 out) != 0) {
     return 1;
   }
 """
@@ -293,7 +294,8 @@ int main(void) {
   uint32_t k;
   const int failed = @name@_self_test();
   (void)printf("self-test: %s\\n", failed == 0 ? "passed" : "FAILED");
-  (void)@name@_run(&state, &scratch, @name@_test_x, @upper@_TEST_STEPS, buffer, @upper@_BUFFER(@upper@_TEST_STEPS), out);
+  (void)@name@_run(&state, &scratch, @name@_test_x, @upper@_TEST_STEPS, buffer, @upper@_BUFFER(@upper@_TEST_STEPS),
+                   out);
   for (k = 0; k < @outputs@U; ++k) {
     (void)printf(" @format@", @cast@out[k]);
   }
@@ -305,5 +307,7 @@ int main(void) {
 
 def source(values: Mapping[str, str], functions: str, self_test: str) -> str:
     """name.c from its parts; what `functions` and `self_test` hold is filled already."""
-    text = fill(_SOURCE, values).replace(f'#include "{values["name"]}.h"\n', f'#include "{values["name"]}.h"\n\n#include <string.h>\n', 1)
+    text = fill(_SOURCE, values).replace(
+        f'#include "{values["name"]}.h"\n', f'#include "{values["name"]}.h"\n\n#include <string.h>\n', 1
+    )
     return text + functions + self_test
