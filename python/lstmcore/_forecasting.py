@@ -486,7 +486,6 @@ class WindowForecaster(SequenceEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.one_d_array = True
         tags.target_tags.required = False
         return tags
 

@@ -165,11 +165,10 @@ def read_ahead(following: Any, panel: Panel, name: str, horizon: int | None = No
         values = np.asarray(following)
         items = _as_list(read_sequences(values.reshape(1, -1) if values.ndim <= 1 else [values], name))
     else:
-        array = np.asarray(following) if not isinstance(following, (list, tuple)) else None
-        if array is not None and array.ndim == 1 and array.dtype != object:
-            following = array[:, None]  # one value a series
-        elif isinstance(following, (list, tuple)) and all(np.ndim(item) == 0 for item in following):
-            following = np.asarray(following)[:, None]
+        if not isinstance(following, (list, tuple)):
+            following = np.asarray(following)
+        if getattr(following, "ndim", 1) and all(np.ndim(item) == 0 for item in following):
+            following = np.asarray(following)[:, None]  # one value a series
         items = _as_list(read_sequences(following, name))
     check_count(len(items), name, len(panel.y), "X")
     for n, (item, y) in enumerate(zip(items, panel.y, strict=True)):
@@ -205,6 +204,11 @@ def _read_form(X: Any, name: str) -> tuple[bool, SequenceArrays]:
                     "them off, X[:n], or fill them."
                 )
             return True, sequences
+        if values.ndim == 2 and values.shape[1] == 0:
+            raise ValueError(
+                f"Found array {name} with 0 feature(s) (shape={values.shape}) while a minimum of 1 is required: its "
+                "rows are series, and they have no steps."
+            )
     return False, read_sequences(X, name)
 
 
