@@ -3,6 +3,7 @@
 ``import lstmcore`` loads NumPy and the compiled core. What needs scikit-learn, pandas or matplotlib loads on first use:
 
 - `SequenceClassifier`, `SequenceRegressor`: estimators for whole sequences (scikit-learn).
+- `SequenceForecaster`: how series go on; `backtest`: how well it would have forecast the past (scikit-learn).
 - `TreeClassifier`, `TreeRegressor`: estimators for trees and their nodes.
 - `FrameForecaster`: the next frames of image sequences (scikit-learn).
 - `load(path)`: the estimator in a model file; `load_model(path)`: its network alone, for NumPy.
@@ -24,11 +25,13 @@ from ._core import ModelFileError, __version__, build_info, cells
 
 if TYPE_CHECKING:
     from . import converters, datasets, diagnostics, plotting
+    from ._backtest import backtest
     from ._fitting import EpochInfo
     from .classifier import SequenceClassifier
     from .convolutional import ConvRecurrent
     from .diagnostics import gate_statistics, gradient_flow
     from .edge.quantized_model import QuantizedModel
+    from .forecaster import SequenceForecaster
     from .frames import FrameForecaster
     from .model import Model, load_model
     from .persistence import load
@@ -49,11 +52,13 @@ __all__ = [
     "QuantizedModel",
     "Recurrent",
     "SequenceClassifier",
+    "SequenceForecaster",
     "SequenceRegressor",
     "TreeClassifier",
     "TreeRecurrent",
     "TreeRegressor",
     "__version__",
+    "backtest",
     "build_info",
     "cells",
     "converters",
@@ -78,10 +83,12 @@ _LAZY = {
     "QuantizedModel": "edge.quantized_model",
     "Recurrent": "recurrent",
     "SequenceClassifier": "classifier",
+    "SequenceForecaster": "forecaster",
     "SequenceRegressor": "regressor",
     "TreeClassifier": "tree_classifier",
     "TreeRecurrent": "tree_layer",
     "TreeRegressor": "tree_regressor",
+    "backtest": "_backtest",
     "converters": None,
     "datasets": None,
     "diagnostics": None,
