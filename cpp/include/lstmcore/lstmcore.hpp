@@ -3,6 +3,8 @@
 
 #include <lstmcore/build_info.hpp>
 #include <lstmcore/conv.hpp>
+#include <lstmcore/crf.hpp>
+#include <lstmcore/dense.hpp>
 #include <lstmcore/model.hpp>
 #include <lstmcore/optimiser.hpp>
 #include <lstmcore/recurrent.hpp>

@@ -4,6 +4,8 @@
 
 #include <lstmcore/build_info.hpp>
 #include <lstmcore/conv.hpp>
+#include <lstmcore/crf.hpp>
+#include <lstmcore/dense.hpp>
 #include <lstmcore/trainer.hpp>
 #include <lstmcore/tree.hpp>
 
@@ -22,6 +24,7 @@ class RecurrentEngine {
  public:
   virtual ~RecurrentEngine() = default;
   virtual const RecurrentConfig& config() const noexcept = 0;
+  virtual void set_n_threads(int n_threads) noexcept = 0;
   virtual const std::vector<std::string>& gates() const noexcept = 0;
   virtual const std::vector<std::string>& states() const noexcept = 0;
   virtual std::int64_t state_width(std::size_t index) const noexcept = 0;
@@ -104,6 +107,24 @@ class OptimiserEngine {
   virtual void report(double monitored) noexcept = 0;
 };
 
+/// Heads that label steps; no state of their own.
+class LabellingEngine {
+ public:
+  virtual void dense_forward(const DenseLayer& layer, const void* x, std::int64_t rows, void* y,
+                             int n_threads) const = 0;
+  virtual void dense_backward(const DenseLayer& layer, const void* x, std::int64_t rows, const void* dy, void* dx,
+                              void* dw, void* db, int n_threads) const = 0;
+  virtual void crf_loss(const Sequences& emissions, const CrfScores& scores, const std::int32_t* labels,
+                        const double* weights, double* losses, const CrfGradient* gradient, int n_threads) const = 0;
+  virtual void crf_marginals(const Sequences& emissions, const CrfScores& scores, void* const* marginals,
+                             double* log_partition, int n_threads) const = 0;
+  virtual void crf_decode(const Sequences& emissions, const CrfScores& scores, std::int32_t* labels,
+                          double* path_scores, int n_threads) const = 0;
+
+ protected:
+  ~LabellingEngine() = default;
+};
+
 class ModelEngine {
  public:
   virtual ~ModelEngine() = default;
@@ -135,6 +156,7 @@ class Engine {
   virtual std::unique_ptr<OptimiserEngine> make_optimiser(const TrainerConfig& config, Dtype dtype,
                                                           const std::vector<TensorInfo>& tensors) const = 0;
   virtual std::unique_ptr<TreeEngine> make_tree(const TreeConfig& config) const = 0;
+  virtual const LabellingEngine& labelling(Dtype dtype) const = 0;
 
  protected:
   ~Engine() = default;

@@ -17,5 +17,6 @@ std::unique_ptr<engine::OptimiserEngine> make_optimiser(const TrainerConfig& con
                                                         const std::vector<TensorInfo>& tensors);
 template <class T>
 std::unique_ptr<engine::TreeEngine> make_tree(const TreeConfig& config);
+const engine::LabellingEngine& labelling_of(Dtype dtype);
 
 LSTMCORE_END_NAMESPACE
