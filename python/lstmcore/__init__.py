@@ -3,13 +3,14 @@
 ``import lstmcore`` loads NumPy and the compiled core. What needs scikit-learn, pandas or matplotlib loads on first use:
 
 - `SequenceClassifier`, `SequenceRegressor`: estimators for whole sequences (scikit-learn).
+- `SequenceTagger`: a label for every step, by softmax or conditional random field (scikit-learn).
 - `TreeClassifier`, `TreeRegressor`: estimators for trees and their nodes.
 - `FrameForecaster`: the next frames of image sequences (scikit-learn).
 - `load(path)`: the estimator in a model file; `load_model(path)`: its network alone, for NumPy.
 - `Recurrent`: the layer itself, with forward, backward and streaming step.
 - `ConvRecurrent`: the same over sequences of images; `TreeRecurrent`: the tree-LSTM, forward and backward.
 - `gradient_flow`, `gate_statistics`: what happens inside a network over time.
-- `converters`, `datasets`, `diagnostics`, `plotting`: submodules.
+- `converters`, `datasets`, `diagnostics`, `metrics`, `plotting`: submodules.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ._core import ModelFileError, __version__, build_info, cells
 
 if TYPE_CHECKING:
-    from . import converters, datasets, diagnostics, plotting
+    from . import converters, datasets, diagnostics, metrics, plotting
     from ._fitting import EpochInfo
     from .classifier import SequenceClassifier
     from .convolutional import ConvRecurrent
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .persistence import load
     from .recurrent import Recurrent
     from .regressor import SequenceRegressor
+    from .tagger import SequenceTagger
     from .tree_classifier import TreeClassifier
     from .tree_layer import TreeRecurrent
     from .tree_regressor import TreeRegressor
@@ -44,6 +46,7 @@ __all__ = [
     "Recurrent",
     "SequenceClassifier",
     "SequenceRegressor",
+    "SequenceTagger",
     "TreeClassifier",
     "TreeRecurrent",
     "TreeRegressor",
@@ -59,6 +62,7 @@ __all__ = [
     "gradient_flow",
     "load",
     "load_model",
+    "metrics",
     "plotting",
 ]
 
@@ -71,6 +75,7 @@ _LAZY = {
     "Recurrent": "recurrent",
     "SequenceClassifier": "classifier",
     "SequenceRegressor": "regressor",
+    "SequenceTagger": "tagger",
     "TreeClassifier": "tree_classifier",
     "TreeRecurrent": "tree_layer",
     "TreeRegressor": "tree_regressor",
@@ -81,6 +86,7 @@ _LAZY = {
     "gradient_flow": "diagnostics",
     "load": "persistence",
     "load_model": "model",
+    "metrics": None,
     "plotting": None,
 }
 

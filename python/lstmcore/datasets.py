@@ -1,6 +1,6 @@
 """Data to try things on: a recorded set, one from scikit-learn, synthetic tasks, and trees.
 
-Every function but `make_moving_digits`, whose frames are their own targets, returns ``(X, y)`` in a form that the
+Every function but `make_moving_digits`, whose frames are their own targets, and `make_tagged_sentences` (words) returns ``(X, y)`` in a form that the
 estimators take as it is: X is an array (N, T, I) where all sequences have one length, otherwise a list of N arrays
 (T_i, I); y has N entries. N sequences, T steps, I features.
 
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from ._expressions import expression_tokens, expression_values, make_expression_trees
 from ._moving_digits import make_moving_digits
+from ._tagged_sentences import make_tagged_sentences
 
 __all__ = [
     "adding_problem",
@@ -39,6 +40,7 @@ __all__ = [
     "make_modular_arithmetic",
     "make_moving_digits",
     "make_parity",
+    "make_tagged_sentences",
     "read_ts",
     "temporal_order",
     "two_sequence",

@@ -34,6 +34,7 @@ _NUMBERS = ("loss_", "best_loss_", "best_validation_score_")
 # Estimators whose network is put together in Python: name of the class → module of this package that has it.
 LAYER_ESTIMATORS: dict[str, str] = {
     "FrameForecaster": ".frames",
+    "SequenceTagger": ".tagger",
     "TreeClassifier": ".tree_classifier",
     "TreeRegressor": ".tree_regressor",
 }
