@@ -99,10 +99,8 @@ def test_gradient_equals_differences_of_brute_force(
     flat = np.concatenate(weights) if weighted else None
     losses, gradient = _core.crf_loss(emissions, np.concatenate(targets), *scores, weights=flat)
     np.testing.assert_allclose(losses.sum(), total(), rtol=1e-11, atol=1e-11)
-    pairs = list(
-        zip([*emissions, *scores], [*gradient["emissions"], *(gradient[k] for k in ("transitions", "start", "end"))])
-    )
-    for values, found in pairs:
+    found_of = [*gradient["emissions"], *(gradient[name] for name in ("transitions", "start", "end"))]
+    for values, found in zip([*emissions, *scores], found_of, strict=True):
         for index in np.ndindex(values.shape):
             if not np.isfinite(values[index]):
                 assert found[index] == 0.0
@@ -234,9 +232,8 @@ def test_nan_and_impossible_chains_do_no_harm() -> None:
 
 def bad(name: str, value: Any) -> dict[str, Any]:
     emissions, transitions, start, end = chain(12, 3, [4, 2])
-    given = {
-        "emissions": emissions, "labels": np.zeros(6, dtype=int), "transitions": transitions, "start": start, "end": end,
-    }  # fmt: skip
+    labels = np.zeros(6, dtype=int)
+    given = {"emissions": emissions, "labels": labels, "transitions": transitions, "start": start, "end": end}
     return {**given, name: value}
 
 
@@ -274,9 +271,7 @@ def test_wrong_arguments_are_named(name: str, value: Any, error: Any, message: s
 def test_forbidden_transition_is_named() -> None:
     given = bad("labels", np.array([0, 1, 0, 0, 2, 2]))
     given["transitions"][1, 0] = NEVER
-    with pytest.raises(
-        ValueError, match="sequence 0, step 2: the transition from label 1 to label 0 is forbidden|to 0"
-    ):
+    with pytest.raises(ValueError, match="sequence 0, step 2: the transition from label 1 to 0 is forbidden"):
         _core.crf_loss(**given)
 
 

@@ -112,7 +112,8 @@ class StepEstimator(LayerEstimator):
         if rare is not None:
             network.constants["rare"][1:] = rare
         elif self.standardize:
-            check_resolution(*network.standardise(samples, weights), self.precision)
+            mean, deviation = network.standardise(samples, weights)
+            check_resolution(mean, deviation, self.precision)
         return network
 
     def _configure(self, network: Any) -> None:

@@ -189,7 +189,8 @@ class StepNetwork:
 
     def check(self, x: Steps, name: str) -> None:
         if self._vocabulary is not None:
-            text = [table.dtype.kind not in "iu" for table in (self._vocabulary.tokens, x.as_tokens(name).table)]
+            tables = (self._vocabulary.tokens, x.as_tokens(name).table)
+            text = [table is not None and table.dtype.kind not in "iu" for table in tables]
             if text[0] != text[1]:
                 kinds = ("text", "integers") if text[0] else ("integers", "text")
                 raise ValueError(f"{name}: the model reads tokens that are {kinds[0]}, got {kinds[1]}.")
@@ -226,6 +227,9 @@ class StepNetwork:
         for name in _SIZES:
             if type(config[name]) is not int or not 1 <= config[name] <= 2**31:
                 raise ValueError(f"config: {name}: expected an integer of at least 1, got {config[name]!r}")
+        for name in _RATES:
+            if type(config[name]) is not float or not 0.0 <= config[name] < 1.0:
+                raise ValueError(f"config: {name}: expected a number in [0, 1), got {config[name]!r}")
         if config["num_layers"] > 1000:
             raise ValueError(f"config: num_layers: expected at most 1000, got {config['num_layers']}")
         if config["dtype"] not in ("float32", "float64"):

@@ -2,8 +2,8 @@
 
 Shape letters: N sequences, T time steps, I input features.
 
-Numbers come as for every estimator of sequences (`_validation.read_sequences`). Text comes as N sequences of str: lists,
-arrays, or one array (N, T). A tail of None or "" is padding, so the sequence is shorter.
+Numbers come as for every estimator of sequences (`_validation.read_sequences`). Text comes as N sequences of str:
+lists, arrays, or one array (N, T). A tail of None or "" is padding, so the sequence is shorter.
 """
 
 from __future__ import annotations
@@ -38,9 +38,7 @@ class Steps(NamedTuple):
 
     def subset(self, indices: NDArray[np.int64]) -> Steps:
         """The named sequences; their steps stay where they are."""
-        return self._replace(
-            starts=self.starts[indices], lengths=self.lengths[indices], extents=self.extents[indices]
-        )
+        return self._replace(starts=self.starts[indices], lengths=self.lengths[indices], extents=self.extents[indices])
 
     def grid(self) -> NDArray[np.int64]:
         """(N, T) positions in values; past a sequence's length that of its last step."""

@@ -20,8 +20,8 @@ def make_tagged_sentences(
 
     A sentence is two to five phrases, each one to three plain words and then an entity of one to four words: a person,
     an organisation or a place. Most words of an entity are names that all kinds share, and that plain words may be too,
-    so that kind and extent have to be gathered from several words. To be right on whole entities, all labels of one have
-    to agree.
+    so that kind and extent have to be gathered from several words. To be right on whole entities, all labels of one
+    have to agree.
 
     Parameters
     ----------
@@ -83,4 +83,3 @@ def make_tagged_sentences(
         X.append(words)
         y.append(labels)
     return X, y
-

@@ -5,7 +5,7 @@ Shape letters: N sequences, T time steps, K labels.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,15 +54,15 @@ class TaggerNetwork(StepNetwork):
     def parameters(self) -> dict[str, Array]:
         return super().parameters | self._chain
 
-    def _chain_scores(self) -> list[Array]:
+    def _chain_scores(self) -> tuple[Array, Array, Array]:
         """transitions, start, end; minus infinity where forbidden."""
-        with np.errstate(all="ignore"):
-            return [
-                np.where(self._constants["allowed_" + name] > 0.0, self._chain["crf_" + name], -np.inf).astype(
-                    self._config["dtype"]
-                )
-                for name in _CHAIN
-            ]
+
+        def scores(name: str) -> Array:
+            allowed = self._constants["allowed_" + name] > 0.0
+            found: Array = np.where(allowed, self._chain["crf_" + name], -np.inf).astype(self._config["dtype"])
+            return found
+
+        return scores("transitions"), scores("start"), scores("end")
 
     def loss_and_gradients(
         self, x: Steps, y: Array, weights: NDArray[np.float64] | None, seed: int, training: bool = True
@@ -150,16 +150,19 @@ class TaggerModel(LayerModel):
     def labels(self, x: Steps) -> Array:
         """(N,) objects: the labels of each sequence's steps."""
         assert self.classes is not None
-        size = self.core.batch_size
+        size, network = self.core.batch_size, cast("TaggerNetwork", self.network)
         parts = [np.arange(n, min(n + size, len(x.lengths))) for n in range(0, len(x.lengths), size)]
         with np.errstate(all="ignore"):
-            paths = [path for part in parts for path in self.network.decode(x.subset(part))]
+            paths = [path for part in parts for path in network.decode(x.subset(part))]
         return object_array(self.classes[path] for path in paths)
 
     def step(self, x: Any, state: Any = None) -> tuple[Array, Any]:
         """One step of one stream or of N: probabilities (K,) or (N, K), and the state for the next call."""
         network: Any = self.network
-        reasons = {"crf": "the labels of a chain depend on later steps", "bidirectional": "one direction reads from the end"}
+        reasons = {
+            "crf": "the labels of a chain depend on later steps",
+            "bidirectional": "one direction reads from the end",
+        }
         for name, reason in reasons.items():
             if network.config[name]:
                 raise ValueError(f"step: {reason}. Fit with {name}=False.")

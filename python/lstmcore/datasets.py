@@ -1,8 +1,8 @@
 """Data to try things on: a recorded set, one from scikit-learn, synthetic tasks, and trees.
 
-Every function but `make_moving_digits`, whose frames are their own targets, and `make_tagged_sentences` (words) returns ``(X, y)`` in a form that the
+Every function but `make_moving_digits`, whose frames are their own targets, returns ``(X, y)`` in a form that the
 estimators take as it is: X is an array (N, T, I) where all sequences have one length, otherwise a list of N arrays
-(T_i, I); y has N entries. N sequences, T steps, I features.
+(T_i, I), with `make_tagged_sentences` of words; y has N entries. N sequences, T steps, I features.
 
 `adding_problem`, `temporal_order` and `two_sequence` are those with which Hochreiter & Schmidhuber (1997, "Long
 Short-Term Memory", Neural Computation 9(8)) showed that an LSTM bridges long time lags. The answer depends on a few

@@ -280,9 +280,8 @@ class SequenceTagger(StepEstimator):
             pairs = self.constraints
         index = {label: k for k, label in enumerate(labels)}
         count = len(labels)
-        allowed = {
-            "allowed_transitions": np.ones((count, count)), "allowed_start": np.ones(count), "allowed_end": np.ones(count)
-        }  # fmt: skip
+        allowed = {"allowed_" + name: np.ones(count) for name in ("start", "end")}
+        allowed["allowed_transitions"] = np.ones((count, count))
         for first, second in pairs:
             for label in (first, second):
                 if label is not None and label not in index:
@@ -320,13 +319,15 @@ class SequenceTagger(StepEstimator):
         for n, labels in enumerate(y):
             array = np.asarray(labels)
             if isinstance(labels, str) or array.ndim != 1:
-                raise ValueError(f"{name}[{n}]: expected one label a step, (T,), got {labels!r:.60}")
+                raise ValueError(f"{name}[{n}]: expected one label a step, (T,), got {repr(labels)[:60]}")
+            if array.dtype.kind == "U" and not all(isinstance(label, str) for label in labels):
+                raise ValueError(f"{name}[{n}]: every step needs a label, and text does not mix with others")
             arrays.append(array)
         if not any(len(array) for array in arrays):
             raise ValueError(f"{name} has no labels.")
         flat = np.array([label for array in arrays for label in array.tolist()])
         if flat.dtype.kind in "US" and not all(array.dtype.kind in "USO" for array in arrays if len(array)):
-            raise ValueError(f"{name} mixes labels that are text with others")
+            raise ValueError(f"{name}: labels that are text do not mix with others")
         if flat.dtype.kind == "O" or (flat.dtype.kind == "f" and not np.isfinite(flat).all()):
             raise ValueError(f"{name}: every step needs a label, text or an integer; None and NaN are none")
         check_classification_targets(flat)
@@ -421,7 +422,7 @@ class SequenceTagger(StepEstimator):
         return as_written(samples, self.model_.labels(samples))  # type: ignore[attr-defined]
 
     def predict_proba(self, X: Any) -> Array:
-        """Probability of each label at each step: (N,) objects, (T_i, K) each, in the order of `classes_`; or (N, T, K).
+        """Probability of each label at each step: (N,) objects, (T_i, K) each; or (N, T, K). Ordered as `classes_`.
 
         With `crf` marginals, given the whole sequence. X as for `fit`.
         """
