@@ -18,4 +18,5 @@ PYBIND11_MODULE(_core, module) {
   lstmcore::bindings::register_tensors(module);
   lstmcore::bindings::register_tree(module);
   lstmcore::bindings::register_labelling(module);
+  lstmcore::bindings::register_ctc(module);
 }

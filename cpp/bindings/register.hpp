@@ -15,5 +15,6 @@ void register_optimiser(pybind11::module_& module);
 void register_tensors(pybind11::module_& module);
 void register_tree(pybind11::module_& module);
 void register_labelling(pybind11::module_& module);
+void register_ctc(pybind11::module_& module);
 
 }  // namespace lstmcore::bindings

@@ -4,6 +4,7 @@
 
 - `SequenceClassifier`, `SequenceRegressor`: estimators for whole sequences (scikit-learn).
 - `SequenceTagger`: a label for every step, by softmax or conditional random field (scikit-learn).
+- `SequenceTranscriber`: a shorter sequence of labels, without alignment, by CTC (scikit-learn).
 - `TreeClassifier`, `TreeRegressor`: estimators for trees and their nodes.
 - `FrameForecaster`: the next frames of image sequences (scikit-learn).
 - `load(path)`: the estimator in a model file; `load_model(path)`: its network alone, for NumPy.
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .recurrent import Recurrent
     from .regressor import SequenceRegressor
     from .tagger import SequenceTagger
+    from .transcriber import SequenceTranscriber
     from .tree_classifier import TreeClassifier
     from .tree_layer import TreeRecurrent
     from .tree_regressor import TreeRegressor
@@ -47,6 +49,7 @@ __all__ = [
     "SequenceClassifier",
     "SequenceRegressor",
     "SequenceTagger",
+    "SequenceTranscriber",
     "TreeClassifier",
     "TreeRecurrent",
     "TreeRegressor",
@@ -76,6 +79,7 @@ _LAZY = {
     "SequenceClassifier": "classifier",
     "SequenceRegressor": "regressor",
     "SequenceTagger": "tagger",
+    "SequenceTranscriber": "transcriber",
     "TreeClassifier": "tree_classifier",
     "TreeRecurrent": "tree_layer",
     "TreeRegressor": "tree_regressor",

@@ -6,7 +6,7 @@ have it already, C-contiguous, are used in place. Complex numbers, objects and t
 fit a ValueError; each names the argument. NaN and inf in x are not looked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, final
 
@@ -492,3 +492,29 @@ def crf_decode(
     n_threads: int | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """(labels of all steps, one sequence after the other; scores (N,) of these paths)."""
+
+def ctc_loss(
+    logits: ArrayLike | Sequence[ArrayLike],
+    labels: ArrayLike,
+    counts: ArrayLike,
+    blank: int = 0,
+    lengths: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    gradient: bool = True,
+    n_threads: int | None = None,
+) -> tuple[NDArray[np.float64], Any]:
+    """(losses (N,), gradient of their sum in the logits' form, or None); counts (N,): labels of each sequence."""
+
+def ctc_greedy(
+    logits: ArrayLike | Sequence[ArrayLike], blank: int = 0, lengths: ArrayLike | None = None
+) -> list[NDArray[np.int32]]:
+    """The most probable output of each step, repeats merged and blanks dropped."""
+
+def ctc_beam(
+    logits: ArrayLike | Sequence[ArrayLike],
+    blank: int = 0,
+    width: int = 16,
+    score: Callable[[tuple[int, ...], int], float] | None = None,
+    lengths: ArrayLike | None = None,
+) -> list[list[tuple[NDArray[np.int32], float]]]:
+    """Prefix beam search: for each sequence (labels, score), the best first."""

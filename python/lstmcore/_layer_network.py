@@ -21,6 +21,7 @@ Array = NDArray[Any]
 NETWORKS: dict[str, str] = {
     "FrameNetwork": "._frame_network",
     "TaggerNetwork": "._tagger_network",
+    "TranscriberNetwork": "._transcriber_network",
     "TreeNetwork": "._tree_network",
 }
 

@@ -5,18 +5,18 @@ Shape letters: N sequences, T time steps, K labels.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
 from ._dense_head import cross_entropy, softmax
-from ._layer_network import LayerModel
+from ._step_model import StepModel
 from ._step_network import Shapes, StepNetwork
 from ._steps import Steps, object_array
 
-__all__ = ["StepTargets", "TaggerModel", "TaggerNetwork"]
+__all__ = ["StepTargets", "TaggerNetwork"]
 
 Array = NDArray[Any]
 
@@ -37,7 +37,7 @@ class TaggerNetwork(StepNetwork):
     """
 
     # What model files of this network become.
-    model_class: Any
+    model_class = StepModel
 
     _extra = ("crf",)
 
@@ -103,6 +103,10 @@ class TaggerNetwork(StepNetwork):
             return total, share, scores, {}
         return total, share, found["emissions"], {"crf_" + name: found[name] for name in _CHAIN}
 
+    def probabilities(self, scores: Array) -> Array:
+        """Of each label, without crf."""
+        return softmax(scores)
+
     def outputs(self, x: Steps) -> Array:
         """(N,) objects: (T, K) probabilities of each sequence's steps; with crf given the whole of it."""
         found = self._forward(x, 0, training=False)
@@ -133,62 +137,3 @@ class TaggerNetwork(StepNetwork):
                 shapes["crf_" + name] = shape
                 constants["allowed_" + name] = shape
         return shapes, constants, dtype
-
-
-class TaggerModel(LayerModel):
-    """The network of a fitted SequenceTagger; needs NumPy only.
-
-    `predict` gives (N,) objects, (T,) labels each, `predict_proba` (T, K) probabilities each.
-    """
-
-    def outputs(self, X: Any, n_jobs: int | None = None) -> Array:
-        return self.core.predict(self._read(X, n_jobs))
-
-    def predict(self, X: Any, n_jobs: int | None = None) -> Array:
-        return self.labels(self._read(X, n_jobs))
-
-    def labels(self, x: Steps) -> Array:
-        """(N,) objects: the labels of each sequence's steps."""
-        assert self.classes is not None
-        size, network = self.core.batch_size, cast("TaggerNetwork", self.network)
-        parts = [np.arange(n, min(n + size, len(x.lengths))) for n in range(0, len(x.lengths), size)]
-        with np.errstate(all="ignore"):
-            paths = [path for part in parts for path in network.decode(x.subset(part))]
-        return object_array(self.classes[path] for path in paths)
-
-    def step(self, x: Any, state: Any = None) -> tuple[Array, Any]:
-        """One step of one stream or of N: probabilities (K,) or (N, K), and the state for the next call."""
-        network: Any = self.network
-        reasons = {
-            "crf": "the labels of a chain depend on later steps",
-            "bidirectional": "one direction reads from the end",
-        }
-        for name, reason in reasons.items():
-            if network.config[name]:
-                raise ValueError(f"step: {reason}. Fit with {name}=False.")
-        inputs, single = network.read_step(x)
-        if state is not None:
-            check_state(state, len(inputs))
-        scores, state = network.step(inputs, state)
-        probabilities: Array = softmax(scores)
-        return (probabilities[0] if single else probabilities), state
-
-    def _read(self, X: Any, n_jobs: int | None) -> Steps:
-        from ._parameters import thread_count
-
-        network: Any = self.network
-        network.n_threads = thread_count(n_jobs)
-        x: Steps = network.prepare(network.read(X, "X", self.dtype), "X")
-        return x
-
-
-TaggerNetwork.model_class = TaggerModel
-
-
-def check_state(state: Any, count: int) -> None:
-    """ValueError where a state cannot be what step returned for so many streams."""
-    if not isinstance(state, dict) or not all(isinstance(value, np.ndarray) for value in state.values()):
-        raise ValueError(f"state: expected what step returned, or None to start; got {type(state).__name__}")
-    for value in state.values():
-        if value.ndim < 2 or value.shape[1] != count:
-            raise ValueError(f"state: it is of {value.shape[1] if value.ndim > 1 else 0} streams, x has {count}")

@@ -12,11 +12,13 @@ import numpy as np
 
 __all__ = [
     "bio_constraints",
+    "edit_distance",
     "entities",
     "entity_f1_score",
     "entity_f1_scorer",
     "flat_accuracy_score",
     "flat_accuracy_scorer",
+    "label_error_rate",
 ]
 
 Entity = tuple[int, int, str]
@@ -187,3 +189,33 @@ def bio_constraints(labels: Iterable[str], scheme: str = "bio") -> list[tuple[st
     found += [(None, b) for b in names if wrong(None, b)]
     found += [(a, None) for a in names if wrong(a, None)]
     return found
+
+
+def edit_distance(a: Sequence[Any], b: Sequence[Any]) -> int:
+    """Insertions, deletions and substitutions that turn a into b, at least (Levenshtein, 1966).
+
+    Examples
+    --------
+    >>> from lstmcore.metrics import edit_distance
+    >>> edit_distance("kitten", "sitting")
+    3
+    """
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, start=1):
+        diagonal, row[0] = row[0], i
+        for j, z in enumerate(b, start=1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (x != z))
+    return row[-1]
+
+
+def label_error_rate(y_true: Any, y_pred: Any) -> float:
+    """Edit distances between predicted and right label sequences, by labels in y_true, over all sequences together.
+
+    ValueError where y_true has no labels at all, or another number of sequences than y_pred.
+    """
+    if len(y_true) != len(y_pred):
+        raise ValueError(f"y_true has {len(y_true)} sequences, y_pred {len(y_pred)}")
+    labels = sum(len(item) for item in y_true)
+    if labels == 0:
+        raise ValueError("y_true has no labels.")
+    return sum(edit_distance(list(a), list(b)) for a, b in zip(y_true, y_pred, strict=True)) / labels

@@ -35,6 +35,7 @@ _NUMBERS = ("loss_", "best_loss_", "best_validation_score_")
 LAYER_ESTIMATORS: dict[str, str] = {
     "FrameForecaster": ".frames",
     "SequenceTagger": ".tagger",
+    "SequenceTranscriber": ".transcriber",
     "TreeClassifier": ".tree_classifier",
     "TreeRegressor": ".tree_regressor",
 }

@@ -15,8 +15,9 @@ from ._labels import class_weights
 from ._layer_network import LayerModel, Network
 from ._parameters import RULES, Rule
 from ._step_estimator import StepEstimator, as_written
+from ._step_model import StepModel
 from ._steps import Steps, object_array
-from ._tagger_network import StepTargets, TaggerModel, TaggerNetwork
+from ._tagger_network import StepTargets, TaggerNetwork
 from ._validation import read_weights
 from .metrics import bio_constraints
 
@@ -131,7 +132,7 @@ class SequenceTagger(StepEstimator):
     ----------
     classes_ : ndarray of shape (K,)
         Labels, sorted: the order of the columns of `predict_proba`.
-    model_ : lstmcore._tagger_network.TaggerModel
+    model_ : lstmcore._step_model.StepModel
         The network: `model_.parameters` holds copies of its weights by name, with `crf` "crf_transitions" (K, K), from
         row to column, "crf_start" and "crf_end" (K,) among them.
     n_features_in_ : int
@@ -253,7 +254,7 @@ class SequenceTagger(StepEstimator):
         return {"crf": bool(self.crf)}
 
     def _make_model(self, network: Network) -> LayerModel:
-        return TaggerModel(network, classes=self.classes_)
+        return StepModel(network, classes=self.classes_)
 
     def _check_available(self, parameters: Mapping[str, Any]) -> None:
         super()._check_available(parameters)

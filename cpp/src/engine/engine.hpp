@@ -5,6 +5,7 @@
 #include <lstmcore/build_info.hpp>
 #include <lstmcore/conv.hpp>
 #include <lstmcore/crf.hpp>
+#include <lstmcore/ctc.hpp>
 #include <lstmcore/dense.hpp>
 #include <lstmcore/trainer.hpp>
 #include <lstmcore/tree.hpp>
@@ -120,6 +121,13 @@ class LabellingEngine {
                              double* log_partition, int n_threads) const = 0;
   virtual void crf_decode(const Sequences& emissions, const CrfScores& scores, std::int32_t* labels,
                           double* path_scores, int n_threads) const = 0;
+  virtual void ctc_loss(const Sequences& logits, const std::int32_t* labels, const std::int64_t* counts,
+                        std::int64_t blank, const double* weights, double* losses, void* const* gradient,
+                        int n_threads) const = 0;
+  virtual void ctc_greedy(const Sequences& logits, std::int64_t blank, std::int32_t* labels,
+                          std::int64_t* counts) const = 0;
+  virtual std::vector<std::vector<CtcHypothesis>> ctc_beam(const Sequences& logits, std::int64_t blank,
+                                                           std::int64_t width, const CtcScore& score) const = 0;
 
  protected:
   ~LabellingEngine() = default;

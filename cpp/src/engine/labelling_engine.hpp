@@ -6,6 +6,7 @@
 #include "engine/engine.hpp"
 #include "sequence/dense.hpp"
 #include "train/crf.hpp"
+#include "train/ctc.hpp"
 
 #include <algorithm>
 #include <vector>
@@ -77,6 +78,23 @@ class LabellingOf final : public engine::LabellingEngine {
   void crf_decode(const Sequences& emissions, const CrfScores& scores, std::int32_t* labels, double* path_scores,
                   int n_threads) const override {
     CrfPass<T>(emissions.features, scores, n_threads).decode(emissions, labels, path_scores);
+  }
+  void ctc_loss(const Sequences& logits, const std::int32_t* labels, const std::int64_t* counts, std::int64_t blank,
+                const double* weights, double* losses, void* const* gradient, int n_threads) const override {
+    CtcPass<T>(logits.features, blank, n_threads).loss(logits, labels, counts, weights, losses, gradient);
+  }
+  void ctc_greedy(const Sequences& logits, std::int64_t blank, std::int32_t* labels,
+                  std::int64_t* counts) const override {
+    ctc_best_path<T>(logits, blank, labels, counts);
+  }
+  std::vector<std::vector<CtcHypothesis>> ctc_beam(const Sequences& logits, std::int64_t blank, std::int64_t width,
+                                                   const CtcScore& score) const override {
+    std::vector<std::vector<CtcHypothesis>> found;
+    CtcBeam<T> beam(logits.features, blank, width, score);
+    for (std::int64_t n = 0; n < logits.count; ++n) {
+      found.push_back(beam.search(static_cast<const T*>(logits.data[n]), logits.lengths[n]));
+    }
+    return found;
   }
 
  private:
