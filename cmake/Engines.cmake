@@ -41,6 +41,10 @@ if(LSTMCORE_HAS_NO_GNU_UNIQUE)
   list(APPEND numeric_flags -fno-gnu-unique)
 endif()
 
+# Floating point of the edge runtime has the same bits on every machine, so it does without fused operations.
+file(GLOB edge_files ${PROJECT_SOURCE_DIR}/cpp/edge/*.c)
+set_source_files_properties(${edge_files} PROPERTIES COMPILE_OPTIONS "-std=c99;-ffp-contract=off")
+
 # Compiles a target the way the engine `isa` is compiled.
 function(lstmcore_engine_options target isa)
   if(flags_${isa})
@@ -53,11 +57,15 @@ function(lstmcore_engine_options target isa)
   lstmcore_options(${target})
   target_compile_definitions(${target} PRIVATE LSTMCORE_ENGINE_ISA=${isa})
   target_compile_options(${target} PRIVATE ${numeric_flags} ${flags_${isa}} ${warnings_${isa}})
-  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/cpp/src ${PROJECT_SOURCE_DIR}/cpp/include)
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/cpp/src ${PROJECT_SOURCE_DIR}/cpp/include
+                                               ${PROJECT_SOURCE_DIR}/cpp/edge)
   target_link_libraries(${target} PRIVATE Eigen3::Eigen lstmcore_threads)
 endfunction()
 
 file(GLOB engine_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cpp/src/engine/*.cpp)
+# The edge runtime is part of every engine: desktop predictions of quantised models run it.
+file(GLOB edge_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cpp/edge/*.c)
+list(APPEND engine_sources ${edge_sources})
 foreach(isa IN LISTS LSTMCORE_ENGINES)
   add_library(lstmcore_engine_${isa}_objects OBJECT ${engine_sources})
   lstmcore_engine_options(lstmcore_engine_${isa}_objects ${isa})

@@ -18,6 +18,10 @@ endif()
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/cpp/include/lstmcore DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
         FILES_MATCHING PATTERN "*.hpp")
 
+# The edge runtime's sources: what an exported network is compiled with.
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/cpp/edge DESTINATION ${CMAKE_INSTALL_DATAROOTDIR}/lstmcore
+        FILES_MATCHING PATTERN "*.h" PATTERN "*.c" PATTERN "*.hpp")
+
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/lstmcoreConfig.cmake.in
                               ${PROJECT_BINARY_DIR}/lstmcoreConfig.cmake INSTALL_DESTINATION ${cmake_folder})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/lstmcoreConfigVersion.cmake COMPATIBILITY SameMinorVersion)

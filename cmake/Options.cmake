@@ -11,7 +11,7 @@ function(lstmcore_options target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wconversion $<$<BOOL:${LSTMCORE_WERROR}>:-Werror>
                                            ${sanitizer_flags})
   target_link_options(${target} PRIVATE ${sanitizer_flags})
-  set_target_properties(${target} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  set_target_properties(${target} PROPERTIES C_VISIBILITY_PRESET hidden CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
 endfunction()
 
 function(lstmcore_version_script target script)

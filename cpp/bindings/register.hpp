@@ -16,5 +16,6 @@ void register_tensors(pybind11::module_& module);
 void register_tree(pybind11::module_& module);
 void register_labelling(pybind11::module_& module);
 void register_ctc(pybind11::module_& module);
+void register_edge(pybind11::module_& module);
 
 }  // namespace lstmcore::bindings

@@ -205,6 +205,45 @@ void report(TrainerObject& self, py::handle monitored) {
   self.trainer.report(value);
 }
 
+std::string shape_of(const TensorInfo& tensor) {
+  py::tuple shape(tensor.shape.size());
+  for (std::size_t axis = 0; axis < tensor.shape.size(); ++axis) shape[axis] = py::int_(tensor.shape[axis]);
+  return repr_of(shape);
+}
+
+/// masks: name of a tensor → array of its shape; false (0) fixes a weight at zero. None: all are free.
+void set_mask(TrainerObject& self, py::handle masks) {
+  std::vector<std::uint8_t> flat;
+  const Model& model = self.model.model;
+  if (!masks.is_none()) {
+    flat.assign(static_cast<std::size_t>(model.parameter_count()), 1);
+    for (const auto& item : to_dict(masks, "masks")) {
+      const std::string name = to_text(item.first, "masks key");
+      const auto& tensors = model.tensors();
+      const auto found =
+          std::find_if(tensors.begin(), tensors.end(), [&](const TensorInfo& tensor) { return tensor.name == name; });
+      if (found == tensors.end()) throw py::value_error("masks: the model has no tensor '" + name + "'");
+      const std::string where = entry_name("masks", name);
+      if (!py::isinstance<py::array_t<bool>>(item.second)) {
+        throw py::type_error(where + ": expected an ndarray of bool, got " + type_of(item.second));
+      }
+      const auto array = py::array_t<bool, py::array::c_style>::ensure(item.second);
+      if (!array) throw py::error_already_set();
+      const bool fits = array.ndim() == static_cast<py::ssize_t>(found->shape.size()) &&
+                        std::equal(found->shape.begin(), found->shape.end(), array.shape(),
+                                   [](std::int64_t a, py::ssize_t b) { return a == static_cast<std::int64_t>(b); });
+      if (!fits) {
+        throw py::value_error(where + ": expected shape " + shape_of(*found) + ", got " + shape_text(array));
+      }
+      std::copy_n(array.data(), array.size(), flat.begin() + found->offset);
+    }
+  }
+  const Exclusive use(self.model.usage, kModel);
+  ++self.model.version;
+  const ReleaseGil release;
+  self.trainer.set_mask(std::move(flat));
+}
+
 }  // namespace
 
 void register_trainer(py::module_& module) {
@@ -297,6 +336,23 @@ gradient : dict
 --
 
 Reports the quantity that the plateau schedule watches (lower is better), once an epoch.
+)");
+  type.def("set_mask", &set_mask, py::arg("masks"),
+           R"(set_mask(self, masks)
+--
+
+For pruning: fixes weights at zero, now and after every further step.
+
+Parameters
+----------
+masks : dict of str to ndarray of bool, or None
+    By name of the tensor, in its shape; False: the weight is zero. Tensors that are not named are free, as all are with
+    None.
+
+Raises
+------
+ValueError, TypeError
+    A name that the model does not have, or an array of another shape or dtype.
 )");
   type.def("__repr__",
            [](const TrainerObject& self) { return "<Trainer of " + py::repr(self.owner).cast<std::string>() + ">"; });

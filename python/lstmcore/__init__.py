@@ -8,8 +8,10 @@
 - `TreeClassifier`, `TreeRegressor`: estimators for trees and their nodes.
 - `FrameForecaster`: the next frames of image sequences (scikit-learn).
 - `load(path)`: the estimator in a model file; `load_model(path)`: its network alone, for NumPy.
+- `QuantizedModel`: a trained network in integers, as a microcontroller runs it; `quantize` of the estimators makes one.
 - `Recurrent`: the layer itself, with forward, backward and streaming step.
 - `ConvRecurrent`: the same over sequences of images; `TreeRecurrent`: the tree-LSTM, forward and backward.
+- `BlockPruning`: callback that prunes while training.
 - `gradient_flow`, `gate_statistics`: what happens inside a network over time.
 - `converters`, `datasets`, `diagnostics`, `metrics`, `plotting`: submodules.
 """
@@ -28,9 +30,11 @@ if TYPE_CHECKING:
     from .classifier import SequenceClassifier
     from .convolutional import ConvRecurrent
     from .diagnostics import gate_statistics, gradient_flow
+    from .edge.quantized_model import QuantizedModel
     from .frames import FrameForecaster
     from .model import Model, load_model
     from .persistence import load
+    from .pruning import BlockPruning
     from .recurrent import Recurrent
     from .regressor import SequenceRegressor
     from .tagger import SequenceTagger
@@ -40,11 +44,13 @@ if TYPE_CHECKING:
     from .tree_regressor import TreeRegressor
 
 __all__ = [
+    "BlockPruning",
     "ConvRecurrent",
     "EpochInfo",
     "FrameForecaster",
     "Model",
     "ModelFileError",
+    "QuantizedModel",
     "Recurrent",
     "SequenceClassifier",
     "SequenceRegressor",
@@ -71,10 +77,12 @@ __all__ = [
 
 # Name → module that has it (None: the name is a module itself).
 _LAZY = {
+    "BlockPruning": "pruning",
     "ConvRecurrent": "convolutional",
     "EpochInfo": "_fitting",
     "FrameForecaster": "frames",
     "Model": "model",
+    "QuantizedModel": "edge.quantized_model",
     "Recurrent": "recurrent",
     "SequenceClassifier": "classifier",
     "SequenceRegressor": "regressor",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,9 @@ from ._estimator import EpochEstimator
 from ._parameters import check_available, thread_count
 from ._validation import SequenceArrays, check_resolution, is_table, read_sequences
 from .model import Model, Stream
+
+if TYPE_CHECKING:
+    from .edge.quantized_model import QuantizedModel
 
 __all__ = ["SequenceEstimator"]
 
@@ -324,6 +327,77 @@ class SequenceEstimator(EpochEstimator):
         """
         check_is_fitted(self, "model_")
         return self.model_.step(x, state)
+
+    def quantize(
+        self,
+        X_calibration: Any = None,
+        scheme: str = "int8",
+        *,
+        weights: str = "int8",
+        ranges: str = "mse",
+        y: Any = None,
+        finetune_epochs: int = 0,
+        finetune_learning_rate: float = 1e-3,
+        random_state: int = 0,
+    ) -> QuantizedModel:
+        """The fitted network in integers, as a microcontroller runs it; the estimator itself stays as it is.
+
+        Cells elman, lstm and peephole (variants vanilla, CIFG and, of peephole, NP), gru and slstm, any number of
+        layers and directions, poolings last, mean and max, and the whole head. What else there is, is refused.
+
+        Parameters
+        ----------
+        X_calibration : as X of `fit`, default None
+            A few hundred typical sequences, as measured: what they reach decides on the ranges of integers. May be None
+            for "float32" only.
+        scheme : {"int8", "int8x16", "float32"}, default "int8"
+            Integers of inputs and outputs of layers: 8 or 16 bits. Weights have 8 bits in both, cell states 16.
+            "float32" is the same network for chips with floating point.
+        weights : {"int8", "int4", "sparse"}, default "int8"
+            8 or 4 bits with one scale for each row; "sparse" leaves out blocks of 4×4 zeros, which training with
+            `lstmcore.BlockPruning` makes. "int8" does so too in matrices where 30% of the blocks are zero.
+        ranges : {"mse", "percentile", "max"}, default "mse"
+            The largest number that integers cover: where rounding and cutting off together lose least by squares,
+            99.95% of all magnitudes, or the largest.
+        y : array-like, default None
+            Targets of X_calibration: needed for fine-tuning, and for scores in the report.
+        finetune_epochs : int, default 0
+            Epochs of training on X_calibration and y in which every forward pass sees rounded weights and inputs, and
+            the gradient goes to the weights as if they were not rounded (straight-through; Bengio, Léonard &
+            Courville, 2013). Outputs of layers are not rounded in it, and nothing is dropped.
+        finetune_learning_rate : float, default 1e-3
+            Step size of Adam in fine-tuning, falling to 0 along half a cosine.
+        random_state : int, default 0
+            Order of sequences in fine-tuning.
+
+        Returns
+        -------
+        lstmcore.QuantizedModel
+            With the same predict, predict_proba, score and step; ``report_`` says what quantising changed.
+
+        Raises
+        ------
+        ValueError
+            Arguments, data or a network that cannot be quantised; the message says what to do instead.
+        """
+        check_is_fitted(self, "model_")
+        from .edge.api import quantize
+
+        if X_calibration is not None:
+            self._read_X(X_calibration, reset=False, name="X_calibration")
+        options = self._trainer_options()
+        return quantize(
+            self.model_,
+            X_calibration,
+            scheme,
+            weights=weights,
+            ranges=ranges,
+            y=y,
+            finetune_epochs=finetune_epochs,
+            finetune_learning_rate=finetune_learning_rate,
+            training={name: options[name] for name in ("loss", "label_smoothing", "huber_delta") if name in options},
+            seed=random_state,
+        )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -1,4 +1,4 @@
-"""The command line: ``python -m lstmcore demo | info``.
+"""The command line: ``python -m lstmcore demo | info | export``.
 
 A command's own module is imported when the command runs, so that ``info`` and ``--help`` stay quick.
 """
@@ -45,7 +45,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     info.add_argument("--json", action="store_true", help="as JSON")
 
+    export = commands.add_parser(
+        "export",
+        help="a model file as C99 for microcontrollers",
+        description="Write a model as C99 sources: weights, the runtime without heap or libm, an example and a "
+        "self-test. The file is that of a quantised model (est.quantize(...).save(path)), or of an estimator, which is "
+        "then quantised here.",
+    )
+    export.add_argument("model", metavar="MODEL.safetensors")
+    export.add_argument("--c", required=True, metavar="FOLDER", help="for the sources; made if need be")
+    export.add_argument("--name", default="model", help="begins every name in the C code (%(default)s)")
+    export.add_argument("--scheme", choices=("int8", "int8x16", "float32"), help="for the file of an estimator")
+    export.add_argument(
+        "--calibration", metavar="X.npy", help="typical sequences (N, T, I); int8 and int8x16 find their ranges there"
+    )
+
     options = parser.parse_args(arguments)
+    if options.command == "export":
+        return _export(options)
     if options.command == "info":
         report = collect_info()
         print(json.dumps(report, indent=2, default=str) if options.json else _as_text(report))
@@ -60,6 +77,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epochs=options.epochs,
         n_threads=options.threads,
     )
+
+
+def _export(options: argparse.Namespace) -> int:
+    """``export``: 0, or 1 with the reason on standard error."""
+    import numpy as np
+
+    import lstmcore
+    from lstmcore.edge.quantized_model import QuantizedModel
+
+    try:
+        model = lstmcore.load_model(options.model)
+        if isinstance(model, QuantizedModel):
+            if options.scheme is not None or options.calibration is not None:
+                raise ValueError(f"{options.model} is quantised already: leave out --scheme and --calibration")
+        else:
+            if options.scheme is None:
+                raise ValueError(
+                    f"{options.model} is not quantised: give --scheme float32, or --scheme int8 --calibration X.npy"
+                )
+            X = None if options.calibration is None else np.load(options.calibration, allow_pickle=False)
+            model = model.quantize(X, scheme=options.scheme)
+        for path in model.export_c(options.c, name=options.name):
+            print(path)
+    except (OSError, ValueError, TypeError, lstmcore.ModelFileError) as error:
+        print(f"export: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def collect_info() -> dict[str, Any]:

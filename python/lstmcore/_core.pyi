@@ -337,6 +337,8 @@ class Trainer:
         """Loss and gradient of one batch, by parameter name; no update."""
     def report(self, monitored: float) -> None:
         """The quantity that the plateau schedule watches (lower is better), once an epoch."""
+    def set_mask(self, masks: dict[str, NDArray[np.bool_]] | None) -> None:
+        """Fixes weights at zero where a mask is False, now and after every further step; None: all are free."""
 
 @final
 class TreeTape:
@@ -518,3 +520,31 @@ def ctc_beam(
     lengths: ArrayLike | None = None,
 ) -> list[list[tuple[NDArray[np.int32], float]]]:
     """Prefix beam search: for each sequence (labels, score), the best first."""
+class EdgeState:
+    """State and scratch of one stream of an EdgeModel."""
+
+    def reset(self) -> None:
+        """Back to the start of a sequence."""
+    def copy(self) -> EdgeState:
+        """An independent state at the same point."""
+    def bytes(self) -> bytes:
+        """All that outlives a step, as a device has it in memory."""
+
+class EdgeModel:
+    """A quantised network, run by the C99 runtime that a device runs, bit for bit.
+
+    program: `lstmcore.edge.program.Program.fields()`. ValueError or TypeError for anything in it that the runtime
+    cannot rely on: shapes, ranges, sums that could overflow.
+    """
+
+    def __init__(self, program: dict[str, Any]) -> None: ...
+    def run(self, x: Any, lengths: ArrayLike | None = None, n_threads: int | None = None) -> Array:
+        """Outputs (N, K), with pooling "none" (ΣT_i, K), int32 or float32 of whole sequences as measured."""
+    def quantise(self, x: ArrayLike) -> Array:
+        """Rows of features as measured (M, I) to the activations (M, I) that the network reads."""
+    def make_state(self) -> EdgeState: ...
+    def step(self, x: ArrayLike, state: EdgeState) -> Array:
+        """One time step: x (I,) as measured, outputs (K,) for the sequence so far."""
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes that a device needs: "state", "scratch", "buffer_per_step"."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,9 @@ from ._layer_files import FORMAT, load_layer_model
 from ._parameters import thread_count
 from ._validation import read_sequences
 
+if TYPE_CHECKING:
+    from .edge.quantized_model import QuantizedModel
+
 __all__ = ["Model", "Stream", "load_model"]
 
 Array = NDArray[Any]
@@ -23,6 +26,8 @@ Array = NDArray[Any]
 # Keys of the model file's metadata that this module writes.
 CLASSES = "classes"
 TARGET = "target"
+# By which the file of a quantised model is known.
+QUANTIZED = "edge_program"
 
 
 class Stream:
@@ -203,6 +208,33 @@ class Model:
         outputs = [self.core.step(row, one) for row, one in zip(steps, state._states, strict=True)]
         return (outputs[0] if single else np.stack(outputs)), state
 
+    def quantize(
+        self,
+        X_calibration: Any = None,
+        scheme: str = "int8",
+        *,
+        weights: str = "int8",
+        ranges: str = "mse",
+        y: Any = None,
+        finetune_epochs: int = 0,
+        finetune_learning_rate: float = 1e-3,
+        random_state: int = 0,
+    ) -> QuantizedModel:
+        """The network in integers, for microcontrollers; as `SequenceClassifier.quantize`, which says what is what."""
+        from .edge.api import quantize
+
+        return quantize(
+            self,
+            X_calibration,
+            scheme,
+            weights=weights,
+            ranges=ranges,
+            y=y,
+            finetune_epochs=finetune_epochs,
+            finetune_learning_rate=finetune_learning_rate,
+            seed=random_state,
+        )
+
     def save(self, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
         """Writes one safetensors file, atomically; `load_model` and C++ read it. metadata: further JSON texts."""
         texts = {TARGET: json.dumps({"single": self.single_target})}
@@ -215,12 +247,18 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     """The network in a model file, for prediction with NumPy alone.
 
     A `Model` for sequence estimators, a `LayerModel` (_layer_network.py) for those whose network is put together from
-    layers. Its `predict` gives what the estimator's did. For the estimator itself use `lstmcore.load`.
+    layers, a `QuantizedModel` for one in integers. Its `predict` gives what the estimator's did. For the estimator
+    itself use `lstmcore.load`.
     Raises `lstmcore.ModelFileError` for a file that is damaged or is not a model, OSError where it cannot be read.
     """
     with open(path, "rb"):  # Python's own errors for a file that is missing or may not be read
         pass
-    if _file_format(path) == FORMAT:
+    header = _file_header(path)
+    if header.get("format") == FORMAT:
+        if QUANTIZED in header:
+            from .edge.quantized_model import QuantizedModel
+
+            return QuantizedModel.load(path)
         return load_layer_model(path)
     core = _core.Model.load(os.fspath(path))
     classes = None
@@ -241,12 +279,12 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     return Model(core, classes, single)
 
 
-def _file_format(path: str | os.PathLike[str]) -> str | None:
-    """None also for what is no file of ours: reading it then says what is wrong."""
+def _file_header(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Its metadata; empty also for what is no file of ours: reading it then says what is wrong."""
     try:
-        return _core.read_metadata(os.fspath(path)).get("format")
+        return _core.read_metadata(os.fspath(path))
     except _core.ModelFileError:
-        return None
+        return {}
 
 
 def parse_json(text: str, key: str) -> Any:

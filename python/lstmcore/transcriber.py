@@ -31,9 +31,9 @@ class SequenceTranscriber(StepEstimator):
     """Recurrent network that turns a sequence into a shorter sequence of labels, learnt without alignment.
 
     Connectionist temporal classification (Graves, Fernández, Gomez & Schmidhuber, 2006): at every step the network
-    gives each label a probability, and one to no label; the loss is −log of the probability of y, summed over all ways
+    gives each label a probability, and one to no label; the loss is −log of the probability of y, summed
     over all ways to spread its labels over the steps. X as for SequenceTagger; y is N sequences of labels, each at most
-    sequence of steps, a step more for each label that equals the one before it.
+    as long as its sequence of steps, a step more for each label that equals the one before it.
 
     Parameters
     ----------

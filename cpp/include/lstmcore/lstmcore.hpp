@@ -6,6 +6,7 @@
 #include <lstmcore/crf.hpp>
 #include <lstmcore/ctc.hpp>
 #include <lstmcore/dense.hpp>
+#include <lstmcore/edge.hpp>
 #include <lstmcore/model.hpp>
 #include <lstmcore/optimiser.hpp>
 #include <lstmcore/recurrent.hpp>

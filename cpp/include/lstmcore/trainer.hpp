@@ -87,6 +87,10 @@ class LSTMCORE_API Trainer {
   /// Reports the quantity that the plateau schedule watches (lower is better).
   void report(double monitored);
 
+  /// For pruning: weights whose entry is 0 become 0 now and are so after every further step. One entry for each
+  /// parameter; empty: all are free.
+  void set_mask(std::vector<std::uint8_t> mask);
+
   /// Loss and gradient of one batch without an update; gradient: parameter_count() elements.
   double gradient(const Sequences& x, const Targets& y, void* gradient, const Cancel& cancel = nullptr);
 

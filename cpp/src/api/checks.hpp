@@ -2,6 +2,7 @@
 #pragma once
 
 #include <lstmcore/conv.hpp>
+#include <lstmcore/edge.hpp>
 #include <lstmcore/trainer.hpp>
 
 namespace lstmcore::checks {
@@ -15,6 +16,9 @@ void check(const TrainerConfig& config);
 void check(const Sequences& x, std::int64_t features);
 /// Kind of target fits the loss, labels in range, numbers finite, weights finite and ≥ 0.
 void check(const Targets& y, const TrainerConfig& config, const ModelConfig& model, std::int64_t count);
+
+/// Everything that the edge runtime takes for granted: shapes, ranges, and sums that cannot overflow for any input.
+void check(const EdgeProgram& program);
 
 /// A size: 1 … 2³¹. A number of threads: 0 or more.
 void check_size(const char* name, std::int64_t value);

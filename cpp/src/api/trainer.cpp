@@ -4,6 +4,8 @@
 #include "api/model_impl.hpp"
 
 #include <algorithm>
+#include <string>
+#include <utility>
 
 namespace lstmcore {
 
@@ -69,6 +71,16 @@ double Trainer::evaluate(const Sequences& x, const Targets& y) const {
 }
 
 void Trainer::report(double monitored) { impl_->engine->report(monitored); }
+
+void Trainer::set_mask(std::vector<std::uint8_t> mask) {
+  std::int64_t count = 0;
+  for (const TensorInfo& tensor : impl_->model->tensors()) count += tensor.count();
+  if (!mask.empty() && static_cast<std::int64_t>(mask.size()) != count) {
+    checks::fail("mask: expected one entry for each of " + std::to_string(count) + " parameters, or none, got " +
+                 std::to_string(mask.size()));
+  }
+  impl_->engine->set_mask(std::move(mask));
+}
 
 double Trainer::gradient(const Sequences& x, const Targets& y, void* gradient, const Cancel& cancel) {
   impl_->check(x, y);

@@ -39,4 +39,32 @@ class FlushDenormals {
   FlushDenormals& operator=(const FlushDenormals&) = delete;
 };
 
+/// Computes with denormals while it lives, as small devices do: within a region that flushes them.
+class KeepDenormals {
+ public:
+#if defined(__SSE2__)
+  KeepDenormals() noexcept : saved_(_mm_getcsr()) { _mm_setcsr(saved_ & ~0x8040U); }
+  ~KeepDenormals() { _mm_setcsr(saved_); }
+
+ private:
+  unsigned int saved_;
+#elif defined(__aarch64__)
+  KeepDenormals() noexcept {
+    __asm__ __volatile__("mrs %0, fpcr" : "=r"(saved_));
+    __asm__ __volatile__("msr fpcr, %0" : : "r"(saved_ & ~(std::uint64_t{1} << 24U)));
+  }
+  ~KeepDenormals() { __asm__ __volatile__("msr fpcr, %0" : : "r"(saved_)); }
+
+ private:
+  std::uint64_t saved_ = 0;
+#else
+  KeepDenormals() noexcept {}
+  ~KeepDenormals() {}
+#endif
+
+ public:
+  KeepDenormals(const KeepDenormals&) = delete;
+  KeepDenormals& operator=(const KeepDenormals&) = delete;
+};
+
 LSTMCORE_END_NAMESPACE

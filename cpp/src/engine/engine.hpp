@@ -7,6 +7,7 @@
 #include <lstmcore/crf.hpp>
 #include <lstmcore/ctc.hpp>
 #include <lstmcore/dense.hpp>
+#include <lstmcore/edge.hpp>
 #include <lstmcore/trainer.hpp>
 #include <lstmcore/tree.hpp>
 
@@ -94,6 +95,7 @@ class TrainerEngine {
   virtual EpochResult run_epoch(const Sequences& x, const Targets& y, const Cancel& cancel) = 0;
   virtual double evaluate(const Sequences& x, const Targets& y) const = 0;
   virtual void report(double monitored) = 0;
+  virtual void set_mask(std::vector<std::uint8_t> mask) = 0;
   virtual double gradient(const Sequences& x, const Targets& y, void* gradient, const Cancel& cancel) = 0;
 };
 
@@ -149,6 +151,24 @@ class ModelEngine {
   virtual std::unique_ptr<TrainerEngine> make_trainer(const TrainerConfig& config) = 0;
 };
 
+class EdgeStateEngine {
+ public:
+  virtual ~EdgeStateEngine() = default;
+  virtual void reset() noexcept = 0;
+  virtual void step(const float* x, void* out) noexcept = 0;
+  virtual std::unique_ptr<EdgeStateEngine> copy() const = 0;
+  virtual std::vector<unsigned char> bytes() const = 0;
+};
+
+class EdgeEngine {
+ public:
+  virtual ~EdgeEngine() = default;
+  virtual EdgeMemory memory() const noexcept = 0;
+  virtual void run(const Sequences& x, void* out, int n_threads) const = 0;
+  virtual void quantise(const float* x, void* activations) const noexcept = 0;
+  virtual std::unique_ptr<EdgeStateEngine> make_state() const = 0;
+};
+
 class Engine {
  public:
   virtual const char* isa() const noexcept = 0;
@@ -165,6 +185,8 @@ class Engine {
                                                           const std::vector<TensorInfo>& tensors) const = 0;
   virtual std::unique_ptr<TreeEngine> make_tree(const TreeConfig& config) const = 0;
   virtual const LabellingEngine& labelling(Dtype dtype) const = 0;
+  /// program: checked, and outlives what is made.
+  virtual std::unique_ptr<EdgeEngine> make_edge(const EdgeProgram& program) const = 0;
 
  protected:
   ~Engine() = default;

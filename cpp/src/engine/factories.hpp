@@ -19,4 +19,6 @@ template <class T>
 std::unique_ptr<engine::TreeEngine> make_tree(const TreeConfig& config);
 const engine::LabellingEngine& labelling_of(Dtype dtype);
 
+std::unique_ptr<engine::EdgeEngine> make_edge(const EdgeProgram& program);
+
 LSTMCORE_END_NAMESPACE

@@ -33,6 +33,7 @@ class ModelTrainer final : public engine::TrainerEngine {
   }
   double evaluate(const Sequences& x, const Targets& y) const override { return loop_.evaluate(x, y); }
   void report(double monitored) override { loop_.report(monitored); }
+  void set_mask(std::vector<std::uint8_t> mask) override { loop_.set_mask(std::move(mask)); }
   double gradient(const Sequences& x, const Targets& y, void* gradient, const Cancel& cancel) override {
     return loop_.gradient(x, y, static_cast<T*>(gradient), cancel);
   }

@@ -1,9 +1,12 @@
-// What an update does besides descending: noise on the gradient before it, a bound on weights after it.
+// What an update does besides descending: noise on the gradient before it, bounds and zeros of weights after it.
 #pragma once
 
 #include "base/rng.hpp"
 #include "train/clipping.hpp"
 #include "train/optimisers.hpp"
+
+#include <cstdint>
+#include <vector>
 
 LSTMCORE_BEGIN_NAMESPACE
 
@@ -34,6 +37,14 @@ void limit_row_norms(double limit, const std::vector<TensorInfo>& tensors, T* pa
       const T factor = static_cast<T>(limit / norm);
       for (std::int64_t k = 0; k < columns; ++k) weights[k] *= factor;
     }
+  }
+}
+
+/// Weights (or their gradient) whose entry is 0 become 0.
+template <class T>
+void apply_mask(const std::vector<std::uint8_t>& mask, T* values) noexcept {
+  for (std::size_t k = 0; k < mask.size(); ++k) {
+    if (mask[k] == 0) values[k] = T{0};
   }
 }
 

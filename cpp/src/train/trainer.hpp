@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 LSTMCORE_BEGIN_NAMESPACE
@@ -103,6 +104,13 @@ class TrainerLoop {
 
   /// The quantity that the plateau schedule watches.
   void report(double monitored) { updater_.learning_rate().report(monitored); }
+
+  /// Weights whose entry is 0 become 0 now, and stay so. [P], or empty: all are free.
+  void set_mask(std::vector<std::uint8_t> mask) {
+    apply_mask(mask, network_.parameters());
+    network_.parameters_changed();
+    updater_.set_mask(std::move(mask));
+  }
 
   /// Loss and gradient of one batch, penalty included in both, clipping in neither; no update. With dropout, the masks
   /// are those that the next step() would draw. Throws Interrupted.

@@ -16,6 +16,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 LSTMCORE_BEGIN_NAMESPACE
@@ -37,6 +38,7 @@ class Updater {
   /// One step. gradient: without the penalty; with gradient noise it is overwritten. Returns the gradient's norm before
   /// clipping. Throws std::runtime_error, nothing changed, where it is not finite; place is for the message.
   double step(T* parameters, T* gradient, const std::string& place) {
+    apply_mask(mask_, gradient);
     const int team = count_ < shared_pass ? 1 : usable_threads(n_threads_);
     const double norm = std::sqrt(sum_of_squares(gradient, count_, team, partial_));
     if (!std::isfinite(norm)) throw_diverged("gradient", place);
@@ -47,8 +49,12 @@ class Updater {
     }
     descent_.update(learning_rate_.rate(), clip, parameters, gradient, team);
     if (config_.max_norm > 0.0) limit_row_norms(config_.max_norm, tensors_, parameters);
+    apply_mask(mask_, parameters);
     return norm;
   }
+
+  /// Weights whose entry is 0 are 0 after every further step. [P], or empty: all are free.
+  void set_mask(std::vector<std::uint8_t> mask) { mask_ = std::move(mask); }
 
   [[noreturn]] void throw_diverged(const char* what, const std::string& place) const {
     std::ostringstream message;
@@ -86,6 +92,7 @@ class Updater {
   Descent<T> descent_;
   LearningRate learning_rate_;
   std::vector<double> partial_;
+  std::vector<std::uint8_t> mask_;
 };
 
 LSTMCORE_END_NAMESPACE

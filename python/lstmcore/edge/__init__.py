@@ -1,0 +1,1 @@
+"""Trained networks as integers, and as C99 for microcontrollers."""
