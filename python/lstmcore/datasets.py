@@ -2,7 +2,7 @@
 
 Every function but `make_moving_digits`, whose frames are their own targets, returns ``(X, y)`` in a form that the
 estimators take as it is: X is an array (N, T, I) where all sequences have one length, otherwise a list of N arrays
-(T_i, I); y has N entries. N sequences, T steps, I features.
+(T_i, I), with `make_tagged_sentences` of words; y has N entries. N sequences, T steps, I features.
 
 `adding_problem`, `temporal_order` and `two_sequence` are those with which Hochreiter & Schmidhuber (1997, "Long
 Short-Term Memory", Neural Computation 9(8)) showed that an LSTM bridges long time lags. The answer depends on a few
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from ._expressions import expression_tokens, expression_values, make_expression_trees
 from ._moving_digits import make_moving_digits
+from ._tagged_sentences import make_tagged_sentences
 
 __all__ = [
     "adding_problem",
@@ -39,6 +40,7 @@ __all__ = [
     "make_modular_arithmetic",
     "make_moving_digits",
     "make_parity",
+    "make_tagged_sentences",
     "read_ts",
     "temporal_order",
     "two_sequence",
