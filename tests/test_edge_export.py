@@ -246,9 +246,8 @@ int main() {
     network.reset();
     Network::Outputs last{};
     for (const auto& row : x) last = network.step_quantised(row);
-    if (std::memcmp(&last, net_test_out + sizeof(net_test_out) / sizeof(*net_test_out) - NET_OUTPUTS, sizeof(last)) != 0) {
-      return 2;
-    }
+    const std::size_t before = sizeof(net_test_out) / sizeof(*net_test_out) - NET_OUTPUTS;
+    if (std::memcmp(&last, net_test_out + before, sizeof(last)) != 0) return 2;
     Network::Features zeros{};
     network.advance(zeros);
     const auto next = network.step(zeros);

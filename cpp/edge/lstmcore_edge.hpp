@@ -1,5 +1,5 @@
-// An exported network for C++17: std::array in, std::array out. Nothing is allocated, locked or thrown, so it may run on
-// an audio thread; an object is one stream and holds all of its memory.
+// An exported network for C++17: std::array in, std::array out. Nothing is allocated, locked or thrown, so it may run
+// on an audio thread; an object is one stream and holds all of its memory.
 //
 //   #include "vowels.h"
 //   #include "lstmcore_edge.hpp"
@@ -68,9 +68,9 @@ class Network {
     Traits::step(&state_, &scratch_, quantise(x).data(), nullptr);
   }
 
-  // A whole sequence of at least one step, continuing from the state (both directions: from the start). The outputs after
-  // its last step; of a network with outputs at every step std::array<Outputs, Steps>. What it needs for a while is on
-  // the stack: the sequence as activations and, for both directions, the outputs of a layer.
+  // A whole sequence of at least one step, continuing from the state (both directions: from the start). The outputs
+  // after its last step; of a network with outputs at every step std::array<Outputs, Steps>. What it needs for a while
+  // is on the stack: the sequence as activations and, for both directions, the outputs of a layer.
   template <std::size_t Steps>
   auto run(const std::array<Features, Steps>& x) noexcept {
     std::array<Activations, Steps> q{};
