@@ -36,6 +36,7 @@ def test_import_loads_numpy_and_the_core_only() -> None:
         "load_model",
         "Model",
         "converters",
+        "metrics",
         "EpochInfo",
         "gradient_flow",
         "gate_statistics",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from lstmcore import SequenceClassifier, SequenceRegressor
+from lstmcore import SequenceClassifier, SequenceRegressor, SequenceTagger
 
 # Small networks that learn the checks' problems in little time.
 QUICK: dict[str, Any] = {"hidden_size": 8, "max_iter": 200, "learning_rate_init": 3e-2, "n_jobs": 1}
@@ -33,3 +33,34 @@ def expected_failures(estimator: Any) -> dict[str, str]:
 def test_sklearn_check(estimator: Any, check: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")  # or scikit-learn skips its check of array API inputs
     check(estimator)
+
+
+# Those of the checks that SequenceTagger can be put to: all others fit it on one label a sequence.
+TAGGER_CHECKS = (
+    "check_no_attributes_set_in_init",
+    "check_parameters_default_constructible",
+    "check_get_params_invariance",
+    "check_set_params",
+    "check_estimator_repr",
+    "check_estimator_tags_renamed",
+    "check_valid_tag_types",
+    "check_mixin_order",
+    "check_estimators_unfitted",
+    "check_fit_check_is_fitted",
+)
+
+
+@pytest.mark.parametrize("name", TAGGER_CHECKS)
+def test_tagger_check(name: str) -> None:
+    from sklearn.utils import estimator_checks
+
+    if name == "check_fit_check_is_fitted":
+        from sklearn.exceptions import NotFittedError
+        from sklearn.utils.validation import check_is_fitted
+
+        tagger = SequenceTagger(hidden_size=4, max_iter=1)
+        with pytest.raises(NotFittedError):
+            check_is_fitted(tagger)
+        check_is_fitted(tagger.fit([["a", "b"]], [["x", "y"]]))
+        return
+    getattr(estimator_checks, name)("SequenceTagger", SequenceTagger())

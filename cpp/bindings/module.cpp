@@ -17,5 +17,7 @@ PYBIND11_MODULE(_core, module) {
   lstmcore::bindings::register_optimiser(module);
   lstmcore::bindings::register_tensors(module);
   lstmcore::bindings::register_tree(module);
+  lstmcore::bindings::register_labelling(module);
+  lstmcore::bindings::register_ctc(module);
   lstmcore::bindings::register_edge(module);
 }

@@ -14,6 +14,8 @@ void register_trainer(pybind11::module_& module);
 void register_optimiser(pybind11::module_& module);
 void register_tensors(pybind11::module_& module);
 void register_tree(pybind11::module_& module);
+void register_labelling(pybind11::module_& module);
+void register_ctc(pybind11::module_& module);
 void register_edge(pybind11::module_& module);
 
 }  // namespace lstmcore::bindings

@@ -420,6 +420,28 @@ ModelFileError
 OSError
     The file cannot be read.
 )");
+  type.def_static(
+      "shapes",
+      [](py::handle config) {
+        py::dict shapes;
+        for (const TensorInfo& tensor : Model::tensors_of(to_model_config(config))) {
+          py::tuple extents(tensor.shape.size());
+          for (std::size_t axis = 0; axis < tensor.shape.size(); ++axis) extents[axis] = py::int_(tensor.shape[axis]);
+          shapes[py::str(tensor.name)] = extents;
+        }
+        return shapes;
+      },
+      py::arg("config"),
+      R"(shapes(config)
+--
+
+Shapes of the parameters by name that a model of this configuration has, without making it.
+
+Raises
+------
+ValueError, TypeError
+    As the constructor.
+)");
   type.def("__repr__", &describe);
   type.def(py::pickle(&save_state, &restore_state));
 }

@@ -340,7 +340,10 @@ ValueError, TypeError
   property("learn_initial_state", [](const RecurrentConfig& c) { return c.learn_initial_state; }, "As given.");
   property("dtype", [](const RecurrentConfig& c) { return numpy_dtype(c.dtype); }, "Element type.");
   property("seed", [](const RecurrentConfig& c) { return c.seed; }, "As given.");
-  property("n_threads", [](const RecurrentConfig& c) { return threads_object(c.n_threads); }, "As given.");
+  type.def_property(
+      "n_threads", [](const RecurrentObject& self) { return threads_object(self.layer.config().n_threads); },
+      [](RecurrentObject& self, py::handle value) { self.layer.set_n_threads(to_threads(value, "n_threads")); },
+      "Upper bound for threads, as given; may be set, but not while another thread uses the layer.");
   property(
       "cell_options", [](const RecurrentConfig& c) { return options_object(c.cell_options); },
       "Options of the cell: a new dict.");

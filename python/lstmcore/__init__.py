@@ -3,6 +3,9 @@
 ``import lstmcore`` loads NumPy and the compiled core. What needs scikit-learn, pandas or matplotlib loads on first use:
 
 - `SequenceClassifier`, `SequenceRegressor`: estimators for whole sequences (scikit-learn).
+- `SequenceForecaster`: how series go on; `backtest`: how well it would have forecast the past (scikit-learn).
+- `SequenceTagger`: a label for every step, by softmax or conditional random field (scikit-learn).
+- `SequenceTranscriber`: a shorter sequence of labels, without alignment, by CTC (scikit-learn).
 - `TreeClassifier`, `TreeRegressor`: estimators for trees and their nodes.
 - `FrameForecaster`: the next frames of image sequences (scikit-learn).
 - `load(path)`: the estimator in a model file; `load_model(path)`: its network alone, for NumPy.
@@ -11,7 +14,7 @@
 - `ConvRecurrent`: the same over sequences of images; `TreeRecurrent`: the tree-LSTM, forward and backward.
 - `BlockPruning`: callback that prunes while training.
 - `gradient_flow`, `gate_statistics`: what happens inside a network over time.
-- `converters`, `datasets`, `diagnostics`, `plotting`: submodules.
+- `converters`, `datasets`, `diagnostics`, `metrics`, `plotting`: submodules.
 """
 
 from __future__ import annotations
@@ -23,18 +26,22 @@ from typing import TYPE_CHECKING, Any
 from ._core import ModelFileError, __version__, build_info, cells
 
 if TYPE_CHECKING:
-    from . import converters, datasets, diagnostics, plotting
+    from . import converters, datasets, diagnostics, metrics, plotting
+    from ._backtest import backtest
     from ._fitting import EpochInfo
     from .classifier import SequenceClassifier
     from .convolutional import ConvRecurrent
     from .diagnostics import gate_statistics, gradient_flow
     from .edge.quantized_model import QuantizedModel
+    from .forecaster import SequenceForecaster
     from .frames import FrameForecaster
     from .model import Model, load_model
     from .persistence import load
     from .pruning import BlockPruning
     from .recurrent import Recurrent
     from .regressor import SequenceRegressor
+    from .tagger import SequenceTagger
+    from .transcriber import SequenceTranscriber
     from .tree_classifier import TreeClassifier
     from .tree_layer import TreeRecurrent
     from .tree_regressor import TreeRegressor
@@ -49,11 +56,15 @@ __all__ = [
     "QuantizedModel",
     "Recurrent",
     "SequenceClassifier",
+    "SequenceForecaster",
     "SequenceRegressor",
+    "SequenceTagger",
+    "SequenceTranscriber",
     "TreeClassifier",
     "TreeRecurrent",
     "TreeRegressor",
     "__version__",
+    "backtest",
     "build_info",
     "cells",
     "converters",
@@ -65,6 +76,7 @@ __all__ = [
     "gradient_flow",
     "load",
     "load_model",
+    "metrics",
     "plotting",
 ]
 
@@ -78,10 +90,14 @@ _LAZY = {
     "QuantizedModel": "edge.quantized_model",
     "Recurrent": "recurrent",
     "SequenceClassifier": "classifier",
+    "SequenceForecaster": "forecaster",
     "SequenceRegressor": "regressor",
+    "SequenceTagger": "tagger",
+    "SequenceTranscriber": "transcriber",
     "TreeClassifier": "tree_classifier",
     "TreeRecurrent": "tree_layer",
     "TreeRegressor": "tree_regressor",
+    "backtest": "_backtest",
     "converters": None,
     "datasets": None,
     "diagnostics": None,
@@ -89,6 +105,7 @@ _LAZY = {
     "gradient_flow": "diagnostics",
     "load": "persistence",
     "load_model": "model",
+    "metrics": None,
     "plotting": None,
 }
 

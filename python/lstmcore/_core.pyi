@@ -6,7 +6,7 @@ have it already, C-contiguous, are used in place. Complex numbers, objects and t
 fit a ValueError; each names the argument. NaN and inf in x are not looked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, final
 
@@ -119,7 +119,10 @@ class Recurrent:
     @property
     def seed(self) -> int: ...
     @property
-    def n_threads(self) -> int | None: ...
+    def n_threads(self) -> int | None:
+        """Upper bound; may be set, but not while another thread uses the layer."""
+    @n_threads.setter
+    def n_threads(self, value: int | None) -> None: ...
     @property
     def variational_dropout(self) -> float: ...
     @property
@@ -233,9 +236,7 @@ class ConvRecurrent:
 
         y: (N, T, H, Y, X), zero past each length; or a list of (T_i, H, Y, X). state: name -> (L, N, H, Y, X).
         """
-    def backward(
-        self, tape: ConvTape, dy: Any, dstate: State | None = None, input_gradient: bool = True
-    ) -> Gradients:
+    def backward(self, tape: ConvTape, dy: Any, dstate: State | None = None, input_gradient: bool = True) -> Gradients:
         """Gradients of a scalar loss; dy in y's form, None for zeros. A tape serves once.
 
         Without input_gradient the gradient of x is left out (None), and its convolution saved.
@@ -301,6 +302,9 @@ class Model:
     def make_state(self) -> StreamState: ...
     def step(self, x: ArrayLike, state: StreamState) -> Array:
         """One step of one stream: x (I,) → (K,); state is updated in place."""
+    @staticmethod
+    def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+        """Shapes of the parameters by name that a model of this configuration has, without making it."""
     @property
     def metadata(self) -> dict[str, str]:
         """Texts that the file carried beside the network: a new dict."""
@@ -312,7 +316,8 @@ class Model:
 
 @final
 class Trainer:
-    """options: the fields of lstmcore::TrainerConfig by name; loss in "cross_entropy", "squared", "absolute", "huber";
+    """options: the fields of lstmcore::TrainerConfig by name; loss in "cross_entropy", "squared", "absolute", "huber",
+    "quantile", "gaussian";
     solver in "sgd", "rmsprop", "adam", "adamw"; schedule in "constant", "step", "cosine", "plateau".
 
     Keeps the model alive, and needs it alone while a method runs. In the main thread Ctrl-C stops training after the
@@ -448,6 +453,74 @@ def read_tensors(path: str | PathLike[str]) -> tuple[dict[str, Array], dict[str,
 def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
     """Metadata of any safetensors file, "format" and the like included; nothing else is looked at."""
 
+def dense_forward(x: ArrayLike, W: Array, b: ArrayLike, n_threads: int | None = None) -> Array:
+    """x Wᵀ + b: x (..., H), W (K, H), whose dtype is that of everything."""
+
+def dense_backward(x: ArrayLike, W: Array, dy: ArrayLike, n_threads: int | None = None) -> tuple[Array, Array, Array]:
+    """(dx, dW, db) of dense_forward."""
+
+def crf_loss(
+    emissions: ArrayLike | Sequence[ArrayLike],
+    labels: ArrayLike,
+    transitions: Array,
+    start: ArrayLike,
+    end: ArrayLike,
+    lengths: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    gradient: bool = True,
+    n_threads: int | None = None,
+) -> tuple[NDArray[np.float64], Any]:
+    """(losses (N,), gradient of their sum): dict of 'emissions', 'transitions', 'start', 'end', or None.
+
+    emissions (N, T, K) or list of (T_i, K); labels and weights: of all steps, one sequence after the other; minus
+    infinity in transitions (K, K), start or end (K,) forbids.
+    """
+
+def crf_marginals(
+    emissions: ArrayLike | Sequence[ArrayLike],
+    transitions: Array,
+    start: ArrayLike,
+    end: ArrayLike,
+    lengths: ArrayLike | None = None,
+    n_threads: int | None = None,
+) -> tuple[Any, NDArray[np.float64]]:
+    """(probability of each label at each step in the emissions' form, log partition function (N,))."""
+
+def crf_decode(
+    emissions: ArrayLike | Sequence[ArrayLike],
+    transitions: Array,
+    start: ArrayLike,
+    end: ArrayLike,
+    lengths: ArrayLike | None = None,
+    n_threads: int | None = None,
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """(labels of all steps, one sequence after the other; scores (N,) of these paths)."""
+
+def ctc_loss(
+    logits: ArrayLike | Sequence[ArrayLike],
+    labels: ArrayLike,
+    counts: ArrayLike,
+    blank: int = 0,
+    lengths: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    gradient: bool = True,
+    n_threads: int | None = None,
+) -> tuple[NDArray[np.float64], Any]:
+    """(losses (N,), gradient of their sum in the logits' form, or None); counts (N,): labels of each sequence."""
+
+def ctc_greedy(
+    logits: ArrayLike | Sequence[ArrayLike], blank: int = 0, lengths: ArrayLike | None = None
+) -> list[NDArray[np.int32]]:
+    """The most probable output of each step, repeats merged and blanks dropped."""
+
+def ctc_beam(
+    logits: ArrayLike | Sequence[ArrayLike],
+    blank: int = 0,
+    width: int = 16,
+    score: Callable[[tuple[int, ...], int], float] | None = None,
+    lengths: ArrayLike | None = None,
+) -> list[list[tuple[NDArray[np.int32], float]]]:
+    """Prefix beam search: for each sequence (labels, score), the best first."""
 class EdgeState:
     """State and scratch of one stream of an EdgeModel."""
 

@@ -94,7 +94,7 @@ def _model_from(tensors: dict[str, Array], texts: dict[str, str]) -> LayerModel:
         raise ValueError(f"{len(classes)} classes for outputs of shape {np.shape(outputs[0])}")
     if single and width != (1,):
         raise ValueError(f"a single target is declared, but outputs have shape {np.shape(outputs[0])}")
-    model = LayerModel(network, classes, single)
+    model: LayerModel = getattr(kind, "model_class", LayerModel)(network, classes, single)
     model.metadata = texts
     return model
 

@@ -18,7 +18,12 @@ __all__ = ["NETWORKS", "LayerModel", "Network", "NetworkCore", "Samples", "netwo
 Array = NDArray[Any]
 
 # Name of the class → module of this package that has it: what a model file may name.
-NETWORKS: dict[str, str] = {"FrameNetwork": "._frame_network", "TreeNetwork": "._tree_network"}
+NETWORKS: dict[str, str] = {
+    "FrameNetwork": "._frame_network",
+    "TaggerNetwork": "._tagger_network",
+    "TranscriberNetwork": "._transcriber_network",
+    "TreeNetwork": "._tree_network",
+}
 
 
 def network_class(name: str) -> Any:

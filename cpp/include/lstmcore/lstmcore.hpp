@@ -3,6 +3,9 @@
 
 #include <lstmcore/build_info.hpp>
 #include <lstmcore/conv.hpp>
+#include <lstmcore/crf.hpp>
+#include <lstmcore/ctc.hpp>
+#include <lstmcore/dense.hpp>
 #include <lstmcore/edge.hpp>
 #include <lstmcore/model.hpp>
 #include <lstmcore/optimiser.hpp>

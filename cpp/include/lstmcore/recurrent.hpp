@@ -67,6 +67,8 @@ class LSTMCORE_API Recurrent {
   Recurrent& operator=(Recurrent&&) noexcept;
 
   const RecurrentConfig& config() const noexcept;
+  /// Upper bound for threads from now on, 0: all cores; not while another call runs.
+  void set_n_threads(int n_threads);
   std::int64_t directions() const noexcept { return config().bidirectional ? 2 : 1; }
   const std::vector<std::string>& gates() const noexcept;   ///< row order of W, R and b
   const std::vector<std::string>& states() const noexcept;  ///< e.g. {"h", "c"}

@@ -26,6 +26,10 @@ Recurrent::Recurrent(Recurrent&&) noexcept = default;
 Recurrent& Recurrent::operator=(Recurrent&&) noexcept = default;
 
 const RecurrentConfig& Recurrent::config() const noexcept { return impl_->config(); }
+void Recurrent::set_n_threads(int n_threads) {
+  checks::check_threads(n_threads);
+  impl_->set_n_threads(n_threads);
+}
 const std::vector<std::string>& Recurrent::gates() const noexcept { return impl_->gates(); }
 const std::vector<std::string>& Recurrent::states() const noexcept { return impl_->states(); }
 std::int64_t Recurrent::state_width(std::size_t index) const noexcept { return impl_->state_width(index); }

@@ -40,6 +40,7 @@ class EngineOfThisIsa final : public engine::Engine {
   std::unique_ptr<engine::TreeEngine> make_tree(const TreeConfig& config) const override {
     return config.dtype == Dtype::float32 ? lstmcore::make_tree<float>(config) : lstmcore::make_tree<double>(config);
   }
+  const engine::LabellingEngine& labelling(Dtype dtype) const override { return labelling_of(dtype); }
   std::unique_ptr<engine::EdgeEngine> make_edge(const EdgeProgram& program) const override {
     return lstmcore::make_edge(program);
   }

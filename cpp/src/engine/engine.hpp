@@ -4,6 +4,9 @@
 
 #include <lstmcore/build_info.hpp>
 #include <lstmcore/conv.hpp>
+#include <lstmcore/crf.hpp>
+#include <lstmcore/ctc.hpp>
+#include <lstmcore/dense.hpp>
 #include <lstmcore/edge.hpp>
 #include <lstmcore/trainer.hpp>
 #include <lstmcore/tree.hpp>
@@ -23,6 +26,7 @@ class RecurrentEngine {
  public:
   virtual ~RecurrentEngine() = default;
   virtual const RecurrentConfig& config() const noexcept = 0;
+  virtual void set_n_threads(int n_threads) noexcept = 0;
   virtual const std::vector<std::string>& gates() const noexcept = 0;
   virtual const std::vector<std::string>& states() const noexcept = 0;
   virtual std::int64_t state_width(std::size_t index) const noexcept = 0;
@@ -106,6 +110,31 @@ class OptimiserEngine {
   virtual void report(double monitored) noexcept = 0;
 };
 
+/// Heads that label steps; no state of their own.
+class LabellingEngine {
+ public:
+  virtual void dense_forward(const DenseLayer& layer, const void* x, std::int64_t rows, void* y,
+                             int n_threads) const = 0;
+  virtual void dense_backward(const DenseLayer& layer, const void* x, std::int64_t rows, const void* dy, void* dx,
+                              void* dw, void* db, int n_threads) const = 0;
+  virtual void crf_loss(const Sequences& emissions, const CrfScores& scores, const std::int32_t* labels,
+                        const double* weights, double* losses, const CrfGradient* gradient, int n_threads) const = 0;
+  virtual void crf_marginals(const Sequences& emissions, const CrfScores& scores, void* const* marginals,
+                             double* log_partition, int n_threads) const = 0;
+  virtual void crf_decode(const Sequences& emissions, const CrfScores& scores, std::int32_t* labels,
+                          double* path_scores, int n_threads) const = 0;
+  virtual void ctc_loss(const Sequences& logits, const std::int32_t* labels, const std::int64_t* counts,
+                        std::int64_t blank, const double* weights, double* losses, void* const* gradient,
+                        int n_threads) const = 0;
+  virtual void ctc_greedy(const Sequences& logits, std::int64_t blank, std::int32_t* labels,
+                          std::int64_t* counts) const = 0;
+  virtual std::vector<std::vector<CtcHypothesis>> ctc_beam(const Sequences& logits, std::int64_t blank,
+                                                           std::int64_t width, const CtcScore& score) const = 0;
+
+ protected:
+  ~LabellingEngine() = default;
+};
+
 class ModelEngine {
  public:
   virtual ~ModelEngine() = default;
@@ -155,6 +184,7 @@ class Engine {
   virtual std::unique_ptr<OptimiserEngine> make_optimiser(const TrainerConfig& config, Dtype dtype,
                                                           const std::vector<TensorInfo>& tensors) const = 0;
   virtual std::unique_ptr<TreeEngine> make_tree(const TreeConfig& config) const = 0;
+  virtual const LabellingEngine& labelling(Dtype dtype) const = 0;
   /// program: checked, and outlives what is made.
   virtual std::unique_ptr<EdgeEngine> make_edge(const EdgeProgram& program) const = 0;
 

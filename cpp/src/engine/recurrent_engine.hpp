@@ -35,6 +35,7 @@ class RecurrentLayers final : public engine::RecurrentEngine {
   }
 
   const RecurrentConfig& config() const noexcept override { return config_; }
+  void set_n_threads(int n_threads) noexcept override { config_.n_threads = n_threads; }
   const std::vector<std::string>& gates() const noexcept override { return stack_.shape().cell.gate_names; }
   const std::vector<std::string>& states() const noexcept override { return stack_.shape().cell.state_names; }
   std::int64_t state_width(std::size_t index) const noexcept override { return stack_.shape().state_width(index); }

@@ -1,0 +1,141 @@
+"""What estimators with an output at every step share: parameters, reading X, the network's configuration, streams."""
+
+# mypy: allow-subclassing-any, allow-untyped-calls
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from ._layer_training import LayerEstimator
+from ._parameters import RULES, Rule, check_available
+from ._step_network import vocabulary_of
+from ._steps import Steps
+from ._validation import check_resolution
+
+__all__ = ["StepEstimator", "as_written", "choice"]
+
+Array = NDArray[Any]
+
+_ARCHITECTURE = (
+    "cell", "cell_options", "hidden_size", "num_layers", "bidirectional", "inputs", "embedding_size", "dropout",
+    "variational_dropout", "recurrent_dropout", "precision",
+)  # fmt: skip
+
+
+def choice(*names: str) -> Rule:
+    return Rule("one of " + ", ".join(map(repr, names)), lambda value: isinstance(value, str) and value in names)
+
+
+class StepEstimator(LayerEstimator):
+    """Base of SequenceTagger and its like; not for use on its own."""
+
+    _architecture: ClassVar[tuple[str, ...]] = _ARCHITECTURE
+    _rules: Mapping[str, Rule] = {
+        "inputs": choice("auto", "features", "tokens"),
+        "embedding_size": RULES["hidden_size"],
+        "min_frequency": RULES["hidden_size"],
+        "singleton_dropout": RULES["dropout"],
+        "pooling": Rule("None: outputs are those of all steps", lambda value: value is None),
+    }
+
+    cell: str
+    cell_options: dict[str, Any] | None
+    hidden_size: int
+    num_layers: int
+    bidirectional: bool
+    inputs: str
+    embedding_size: int
+    min_frequency: int
+    singleton_dropout: float
+    dropout: float
+    variational_dropout: float
+    recurrent_dropout: float
+    bptt_steps: int | None
+    standardize: bool
+
+    def _outputs_count(self) -> int:
+        raise NotImplementedError
+
+    def _more_config(self) -> dict[str, Any]:
+        """Entries of the network's config beyond those of StepNetwork."""
+        return {}
+
+    def _check_available(self, parameters: Mapping[str, Any]) -> None:
+        check_available(parameters)
+        if parameters["bptt_steps"] is not None:
+            raise NotImplementedError(
+                f"bptt_steps={parameters['bptt_steps']!r} is not implemented for {type(self).__name__} yet. Use None: "
+                "gradients flow back over whole sequences."
+            )
+
+    def _read_X(self, X: Any, reset: bool, name: str = "X") -> Steps:
+        precision = self.precision if reset else self.model_.dtype
+        samples: Steps = self._network.read(X, name, precision)
+        if not reset:
+            return self.model_.network.prepare(samples, name)  # type: ignore[attr-defined, no-any-return]
+        if samples.table is not None and self.inputs == "features":
+            raise ValueError(
+                f"{name} holds text, {str(samples.table[0])!r}, but inputs='features' asks for numbers. Use "
+                "inputs='tokens' or 'auto'."
+            )
+        if self.inputs == "tokens":
+            samples = samples.as_tokens(name)
+        self.n_features_in_ = samples.features
+        return samples
+
+    def _make_network(self, samples: Steps, targets: Array, weights: Array | None, seed: int) -> Any:
+        vocabulary, rare = None, None
+        if samples.table is not None:
+            vocabulary, rare = vocabulary_of(samples, weights, int(self.min_frequency))
+        size = int(self.embedding_size)
+        config = {
+            "cell": self.cell,
+            "cell_options": dict(self.cell_options or {}),
+            "inputs": samples.features if vocabulary is None else size,
+            "hidden_size": int(self.hidden_size),
+            "num_layers": int(self.num_layers),
+            "bidirectional": bool(self.bidirectional),
+            "outputs": self._outputs_count(),
+            "dropout": float(self.dropout),
+            "variational_dropout": float(self.variational_dropout),
+            "recurrent_dropout": float(self.recurrent_dropout),
+            "vocabulary": vocabulary,
+            "embedding_size": None if vocabulary is None else size,
+            "dtype": self.precision,
+            **self._more_config(),
+        }
+        network = self._network(config, seed)
+        if rare is not None:
+            network.constants["rare"][1:] = rare
+        elif self.standardize:
+            mean, deviation = network.standardise(samples, weights)
+            check_resolution(mean, deviation, self.precision)
+        return network
+
+    def _configure(self, network: Any) -> None:
+        network.singleton_dropout = float(self.singleton_dropout)
+
+    def _cost(self) -> float:
+        parameters = self.model_.network.parameters
+        return float(sum(value.size for name, value in parameters.items() if name != "embedding"))
+
+    def _restore_fitted(self, model: Any, fitted: dict[str, Any]) -> None:
+        super()._restore_fitted(model, fitted)
+        if self._built["precision"] != model.dtype:
+            raise ValueError(f"precision={self._built['precision']!r} for weights of {model.dtype}")
+
+    def _fitted_samples(self, X: Any) -> Steps:
+        """X for the fitted model."""
+        check_is_fitted(self, "model_")
+        samples = self._read_X(X, reset=False)
+        self._use_threads()
+        return samples
+
+
+def as_written(X: Steps, items: Array) -> Array:
+    """(N,) objects of T entries each; (N, T, …) where X came as one array without padding."""
+    return np.stack(list(items)) if X.whole else items
