@@ -60,7 +60,9 @@ def train(task: Task, network: Network, batch_size: int, seed: int, limit: int, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=sorted(TASKS), default="6a")
-    parser.add_argument("--T", type=int, help="length or lag; reber: 41 or 32, blocks and their size (default: the paper's)")
+    parser.add_argument(
+        "--T", type=int, help="length or lag; reber: 41 or 32, blocks and their size; default: the paper's"
+    )
     parser.add_argument("--seeds", type=int, default=5, help="runs, with seeds 0, 1, ... (default 5)")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--practice", choices=("1997", "today"), default="today")
@@ -72,10 +74,14 @@ def main() -> None:
     today.add_argument("--learning-rate", type=float)
     today.add_argument("--batch-size", type=int)
     arguments = parser.parse_args()
-    for name in ("seeds", "limit", "hidden_size", "batch_size"):
+    for name, least in (("seeds", 1), ("first_seed", 0), ("limit", 1), ("hidden_size", 1), ("batch_size", 1)):
         value = getattr(arguments, name)
-        if value is not None and value < 1:
-            parser.error(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        if value is not None and value < least:
+            parser.error(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+    for name in ("minutes", "learning_rate"):
+        value = getattr(arguments, name)
+        if value is not None and not 0 < value < np.inf:
+            parser.error(f"--{name.replace('_', '-')} must be a number above 0, got {value}")
 
     results = []
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
@@ -109,7 +115,7 @@ def main() -> None:
     mean = f"{np.mean(solved):,.0f}" if solved else "-"
     spread = f"{min(solved):,} to {max(solved):,}" if solved else "-"
     print()
-    print("| task | practice | weights | runs solved | sequences to success, mean | from, to | paper: sequences | runs solved |")
+    print("| task | practice | weights | solved | sequences to success, mean | from, to | paper: sequences | solved |")
     print("|---|---|---|---|---|---|---|---|")
     print(
         f"| {task.name} | {arguments.practice} | {size} | {len(solved)} of {len(results)} | {mean} | {spread} "

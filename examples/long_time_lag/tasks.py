@@ -6,7 +6,7 @@ Numbers are those of section 5 of Hochreiter & Schmidhuber (1997) and its tables
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,6 @@ class Task:
     classes: bool = False
     every_step: bool = False
     test: Make | None = None  # noise-free targets, where those of training are noisy
-    notes: tuple[str, ...] = field(default=())
 
 
 def _float32(X: Sequence[Array]) -> list[Array]:
@@ -96,7 +95,7 @@ def _numbers(X: Sequence[Array], y: Array) -> Data:
 
 def _indicators(X: Sequence[Array], y: Sequence[Any], K: int) -> Data:
     """y: a class, or one at every step."""
-    return _float32(X), list(np.eye(K, dtype=np.float32)[k] for k in y)
+    return _float32(X), [np.eye(K, dtype=np.float32)[k] for k in y]
 
 
 def fraction_wrong(network: Network, X: Sequence[Array], targets: Sequence[Array], limit: float) -> tuple[float, float]:
@@ -236,7 +235,8 @@ def lag2c(T: int | None, seed: int) -> Task:
 
 def _two_sequence(T: int | None, N: int, variant: str) -> Task:
     length = 100 if T is None else T
-    rate, limit, wrong, mean = {"3a": (1.0, 0.2, 0, 0.01), "3b": (1.0, 0.2, 5, 0.04), "3c": (0.1, 0.1, 0, 0.015)}[variant]
+    rules = {"3a": (1.0, 0.2, 0, 0.01), "3b": (1.0, 0.2, 5, 0.04), "3c": (0.1, 0.1, 0, 0.015)}
+    rate, limit, wrong, mean = rules[variant]
 
     def make(n: int, rng: np.random.Generator) -> Data:
         return _numbers(*datasets.two_sequence(n, length, n_signal=N, variant=variant, random_state=rng))  # type: ignore[arg-type]
