@@ -166,6 +166,7 @@ def test_the_command(practice, name):
         (["--task", "reber", "--T", "40"], "must be 41"),
         (["--learning-rate", "nan"], "--learning-rate must be a number above 0"),
         (["--first-seed", "-1"], "--first-seed must be at least 0"),
+        (["--practice", "1997", "--cell", "gru"], "the paper's are fixed"),
     ],
 )
 def test_wrong_arguments_are_named(example, monkeypatch, capsys, arguments, message):
