@@ -65,10 +65,10 @@ class SktimeForecaster(BaseForecaster):
         "capability:missing_values": False,
         "capability:non_contiguous_X": False,
         "capability:categorical_in_X": False,
-        "capability:random_state": True,
+        "capability:random_state": False,
         "capability:update": True,
         "requires-fh-in-fit": True,
-        "property:randomness": "derandomized",
+        "property:randomness": "stochastic",
     }
 
     def __init__(self, forecaster: SequenceForecaster | None = None) -> None:
@@ -108,7 +108,9 @@ class SktimeForecaster(BaseForecaster):
 
     def _predict_quantiles(self, fh: Any, X: Any, alpha: Sequence[float]) -> Any:
         steps = self._steps(fh)
-        values = self.forecaster_.predict_quantiles(self._y.to_numpy()[None], list(alpha), future=self._all_inputs(X))
+        values = self.forecaster_.predict_quantiles(
+            self._seen[0].to_numpy()[None], list(alpha), future=self._all_inputs(X)
+        )
         names = self._get_varnames()
         chosen = values[0].reshape(self.forecaster_.horizon_, len(names), -1)[steps - 1]
         return pd.DataFrame(
