@@ -34,7 +34,7 @@ TASKS = ["reber", "2a", "2b", "2c", "3a", "3a-1", "3b", "3c", "adding", "multipl
 WEIGHTS = [264, 10504, 10504, 364, 102, 102, 102, 102, 93, 93, 156, 308]  # tables 1 to 9 of the paper
 
 
-@pytest.mark.parametrize(("name", "weights"), zip(TASKS, WEIGHTS, strict=True))
+@pytest.mark.parametrize(("name", "weights"), list(zip(TASKS, WEIGHTS, strict=True)))
 def test_networks_have_as_many_weights_as_those_of_the_paper(example, name, weights):
     networks, tasks, _ = example
     assert list(tasks.TASKS) == TASKS
