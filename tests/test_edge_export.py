@@ -242,3 +242,50 @@ def test_the_runtime_is_freestanding(tmp_path):
     listed = subprocess.run(["nm", "-u", "lstmcore_edge.o"], cwd=tmp_path, capture_output=True, text=True, check=True)
     # On x86 the compiler's own record of what the processor has, which chooses AVX2.
     assert set(listed.stdout.split()) - {"U", "_GLOBAL_OFFSET_TABLE_"} <= {"memcpy", "memset", "memmove", "__cpu_model"}
+
+
+WRAPPER = r"""
+#include "net.h"
+#include "lstmcore_edge.hpp"
+#include <cstdio>
+#include <cstring>
+
+using Network = lstmcore::edge::Network<net_traits>;
+
+int main() {
+  static_assert(Network::inputs == NET_INPUTS && Network::outputs == NET_OUTPUTS);
+  static Network network;
+  std::array<Network::Activations, NET_TEST_STEPS> x{};
+  std::memcpy(x.data(), net_test_x, sizeof(x));
+  const auto out = network.run_quantised(x);
+  if (sizeof(out) != sizeof(net_test_out) || std::memcmp(&out, net_test_out, sizeof(out)) != 0) return 1;
+  if constexpr (Network::streams) {
+    network.reset();
+    Network::Outputs last{};
+    for (const auto& row : x) last = network.step_quantised(row);
+    const std::size_t before = sizeof(net_test_out) / sizeof(*net_test_out) - NET_OUTPUTS;
+    if (std::memcmp(&last, net_test_out + before, sizeof(last)) != 0) return 2;
+    Network::Features zeros{};
+    network.advance(zeros);
+    const auto next = network.step(zeros);
+    if (Network::argmax(next) >= Network::outputs) return 3;
+    double sum = 0;
+    for (const auto p : Network::softmax(next)) sum += static_cast<double>(p);
+    std::printf("%.6f\n", sum);
+  }
+  return 0;
+}
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["int8", "int16", "float32"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_cxx_wrapper(tmp_path, network, kind):
+    program = random_program(np.random.default_rng(4), "lstm", kind=kind, **NETWORKS[network])
+    write_c(program, tmp_path, name="net", example=example_of(program))
+    (tmp_path / "wrapper.cpp").write_text(WRAPPER, encoding="utf-8")
+    (tmp_path / "main.c").unlink()
+    printed = build_and_run(tmp_path, CXX, "-x", "c++", "-std=c++17", main="wrapper.cpp")
+    if program.directions == 1:
+        assert float(printed) == pytest.approx(1 if kind == "float32" else 32768, rel=1e-3)

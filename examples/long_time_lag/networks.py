@@ -39,7 +39,7 @@ class SetupToday:
     learning_rate: float = 0.01
     batch_size: int = 8
     clip_norm: float = 1.0
-    longest: int = 0  # > 0: forget biases for memories of up to so many steps (Tallec & Ollivier 2018)
+    longest: int = 0  # > 0: gate biases for memories of up to so many steps (Tallec & Ollivier 2018); 0: forget bias 1
 
 
 class Network:
@@ -174,7 +174,7 @@ class Network1997(Network):
 
 
 class NetworkToday(Network):
-    """LSTM or GRU, Adam on mini-batches, gradients clipped; softmax and cross-entropy for classes, else a linear output."""
+    """LSTM or GRU, Adam on mini-batches, clipping; softmax and cross-entropy for classes, else a linear output."""
 
     def __init__(
         self, inputs: int, outputs: int, every_step: bool, classes: bool, setup: SetupToday, seed: int

@@ -60,22 +60,32 @@ def train(task: Task, network: Network, batch_size: int, seed: int, limit: int, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=sorted(TASKS), default="6a")
-    parser.add_argument("--T", type=int, help="length or lag; reber: 41 or 32, blocks and their size (default: the paper's)")
+    parser.add_argument(
+        "--T", type=int, help="length or lag; reber: 41 or 32, blocks and their size; default: the paper's"
+    )
     parser.add_argument("--seeds", type=int, default=5, help="runs, with seeds 0, 1, ... (default 5)")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--practice", choices=("1997", "today"), default="today")
     parser.add_argument("--limit", type=int, default=5_000_000, help="sequences after which a run has failed")
     parser.add_argument("--minutes", type=float, default=60.0, help="minutes after which a run has failed")
+    parser.add_argument("--learning-rate", type=float, help="default: the paper's, or what tasks.py says")
     today = parser.add_argument_group("of --practice today; by default what tasks.py says")
     today.add_argument("--cell", choices=("lstm", "gru"))
     today.add_argument("--hidden-size", type=int)
-    today.add_argument("--learning-rate", type=float)
     today.add_argument("--batch-size", type=int)
     arguments = parser.parse_args()
-    for name in ("seeds", "limit", "hidden_size", "batch_size"):
+    for name, least in (("seeds", 1), ("first_seed", 0), ("limit", 1), ("hidden_size", 1), ("batch_size", 1)):
         value = getattr(arguments, name)
-        if value is not None and value < 1:
-            parser.error(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        if value is not None and value < least:
+            parser.error(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+    for name in ("minutes", "learning_rate"):
+        value = getattr(arguments, name)
+        if value is not None and not 0 < value < np.inf:
+            parser.error(f"--{name.replace('_', '-')} must be a number above 0, got {value}")
+    options = ("cell", "hidden_size", "batch_size", "learning_rate")
+    given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None}
+    if arguments.practice == "1997" and set(given) - {"learning_rate"}:
+        parser.error("--cell, --hidden-size and --batch-size are for --practice today; the paper's are fixed")
 
     results = []
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
@@ -86,15 +96,11 @@ def main() -> None:
             parser.error(str(error))
         if arguments.practice == "1997":
             batch_size = 1
-            network: Network = Network1997(task.inputs, task.outputs, task.every_step, task.setup, seed)
-            size = network.count  # type: ignore[attr-defined]
-            assert size == task.weights, f"{size} weights, the paper has {task.weights}"
+            old = dataclasses.replace(task.setup, **given)
+            network: Network = Network1997(task.inputs, task.outputs, task.every_step, old, seed)
+            size, rate = task.weights, old.learning_rate
         else:
-            given = {
-                name: getattr(arguments, name)
-                for name in ("cell", "hidden_size", "learning_rate", "batch_size")
-                if getattr(arguments, name) is not None
-            }
+            rate = task.setup.learning_rate
             setup = dataclasses.replace(task.today, **given)
             batch_size = setup.batch_size
             network = NetworkToday(task.inputs, task.outputs, task.every_step, task.classes, setup, seed)
@@ -109,11 +115,12 @@ def main() -> None:
     mean = f"{np.mean(solved):,.0f}" if solved else "-"
     spread = f"{min(solved):,} to {max(solved):,}" if solved else "-"
     print()
-    print("| task | practice | weights | runs solved | sequences to success, mean | from, to | paper: sequences | runs solved |")
+    print("| task | practice | weights | solved | sequences to success, mean | from, to | paper: sequences | solved |")
     print("|---|---|---|---|---|---|---|---|")
+    paper = task.paper if rate == task.setup.learning_rate else task.other_rates.get(rate, ("-", "-"))
     print(
         f"| {task.name} | {arguments.practice} | {size} | {len(solved)} of {len(results)} | {mean} | {spread} "
-        f"| {task.paper[0]} | {task.paper[1]} |"
+        f"| {paper[0]} | {paper[1]} |"
     )
 
 

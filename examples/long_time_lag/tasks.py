@@ -83,7 +83,9 @@ class Task:
     classes: bool = False
     every_step: bool = False
     test: Make | None = None  # noise-free targets, where those of training are noisy
-    notes: tuple[str, ...] = field(default=())
+    other_rates: dict[float, tuple[str, str]] = field(
+        default_factory=dict
+    )  # what the paper has at other learning rates
 
 
 def _float32(X: Sequence[Array]) -> list[Array]:
@@ -96,7 +98,7 @@ def _numbers(X: Sequence[Array], y: Array) -> Data:
 
 def _indicators(X: Sequence[Array], y: Sequence[Any], K: int) -> Data:
     """y: a class, or one at every step."""
-    return _float32(X), list(np.eye(K, dtype=np.float32)[k] for k in y)
+    return _float32(X), [np.eye(K, dtype=np.float32)[k] for k in y]
 
 
 def fraction_wrong(network: Network, X: Sequence[Array], targets: Sequence[Array], limit: float) -> tuple[float, float]:
@@ -143,7 +145,7 @@ def _on_fresh(make: Make, seed: int, limit: float, streak: int = 500, count: int
 
 
 def reber(T: int | None, seed: int) -> Task:
-    """T: 41 or 32, the paper's architectures by blocks and block size; both at learning rate 0.5."""
+    """T: 41 or 32, the paper's architectures by blocks and block size."""
     if T not in (None, 32, 41):
         raise ValueError(f"--T of reber must be 41 (4 blocks of 1) or 32 (3 blocks of 2), got {T}")
     small = T != 32
@@ -161,13 +163,16 @@ def reber(T: int | None, seed: int) -> Task:
 
     gates = (-1.0, -2.0, -3.0, -4.0) if small else (-1.0, -2.0, -3.0)
     return Task(
-        name=f"1 embedded Reber grammar, {'4 blocks of 1' if small else '3 blocks of 2'}, rate 0.5",
+        name=f"1 embedded Reber grammar, {'4 blocks of 1' if small else '3 blocks of 2'}",
         inputs=7,
         outputs=7,
         make=make,
         criterion=lambda make, seed: Tested(test_both, 100),
         limit=np.inf,
         paper=("9,500", "97% of 30") if small else ("8,440", "100% of 30"),
+        other_rates={0.1: ("39,740", "100% of 30")}
+        if small
+        else {0.1: ("21,730", "100% of 30"), 0.2: ("14,060", "97% of 30")},
         weights=264 if small else 276,
         setup=Setup1997(len(gates), 1 if small else 2, 0.5, 0.2, output_gate_bias=gates, biases="gates"),
         today=SetupToday(hidden_size=16, learning_rate=0.01, batch_size=4),
@@ -236,7 +241,8 @@ def lag2c(T: int | None, seed: int) -> Task:
 
 def _two_sequence(T: int | None, N: int, variant: str) -> Task:
     length = 100 if T is None else T
-    rate, limit, wrong, mean = {"3a": (1.0, 0.2, 0, 0.01), "3b": (1.0, 0.2, 5, 0.04), "3c": (0.1, 0.1, 0, 0.015)}[variant]
+    rules = {"3a": (1.0, 0.2, 0, 0.01), "3b": (1.0, 0.2, 5, 0.04), "3c": (0.1, 0.1, 0, 0.015)}
+    rate, limit, wrong, mean = rules[variant]
 
     def make(n: int, rng: np.random.Generator) -> Data:
         return _numbers(*datasets.two_sequence(n, length, n_signal=N, variant=variant, random_state=rng))  # type: ignore[arg-type]
