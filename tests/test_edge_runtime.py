@@ -312,7 +312,7 @@ def test_a_million_steps(tmp_path, capfd):
         program = _worst(random_program(rng, cell, options, inputs=1, hidden=1, outputs=1, pooling="mean"), rng)
         runtime = Runtime(library, program)
         runtime.reset()
-        x = np.tile(rng.choice([-127, 127], (1000, 1)), (350, 1))
+        x = np.tile(rng.choice([-127, 127], (1000, 1)), (500, 1))  # run twice
         runtime.run(x)
         assert np.all(np.isfinite(runtime.run(x)))
         for part in runtime.parts[:2]:
