@@ -309,9 +309,9 @@ def test_the_two_estimators_document_shared_parameters_alike() -> None:
 def test_doctests() -> None:
     import doctest
 
-    from lstmcore import _tagged_sentences, classifier, converters, metrics, regressor, tagger
+    from lstmcore import _tagged_sentences, classifier, converters, metrics, regressor, tagger, transcriber
 
-    for module in (classifier, regressor, converters, tagger, metrics, _tagged_sentences):
+    for module in (classifier, regressor, converters, tagger, transcriber, metrics, _tagged_sentences):
         result = doctest.testmod(module)
         assert result.failed == 0
         assert result.attempted > 0

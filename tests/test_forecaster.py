@@ -355,7 +355,7 @@ def test_update_moves_on() -> None:
     forecaster.update(y[82:], past=past[82:], future=future[82:94])
     np.testing.assert_array_equal(forecaster.predict(), forecaster.predict(y, past=past, future=future[:94]))
     np.testing.assert_array_equal(forecaster.model_.core.get_weights(), weights)
-    with pytest.raises(ValueError, match="rows? after|row\\(s\\) after the end"):
+    with pytest.raises(ValueError, match=r"row\(s\) after the end"):
         forecaster.update(wave(8), past=past[:8])
 
 

@@ -67,7 +67,7 @@ def test_series(X: Any, message: str) -> None:
 def test_frames_are_not_guessed_at() -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"id": [0] * 30 + [1] * 30, "time": np.arange(60), "y": Y})
-    with pytest.raises(ValueError, match="converters.from_pandas"):
+    with pytest.raises(ValueError, match=r"converters\.from_pandas"):
         SequenceForecaster(8, 2, **QUICK).fit(frame)
     series = lstmcore.converters.from_pandas(frame, id="id", time="time")
     assert SequenceForecaster(8, 2, **QUICK).fit(series).predict().shape == (2, 2)
@@ -85,7 +85,7 @@ ONE = Y[:, None]
         ({"past": ONE[:59]}, "past: series 0 has 59 steps. Expected 60"),
         ({"past": ONE[1:].repeat(2, 0)[:61]}, "past: series 0 has 61 steps"),
         ({"future": ONE[:59]}, "future: series 0 has 59 steps. Expected at least 60"),
-        ({"future": np.where(ONE == ONE[5], np.nan, ONE)}, "future.*step 5.*NaN"),
+        ({"future": np.where(ONE[5] == ONE, np.nan, ONE)}, "future.*step 5.*NaN"),
         ({"past": [ONE, ONE]}, "past has shape"),
         ({"past": "abc"}, "past"),
     ],
@@ -170,7 +170,7 @@ def test_damaged_files(key: str, value: Any, tmp_path: Path) -> None:
     document = json.loads(lstmcore.load_model(path).metadata["estimator"])
     document["fitted"][key] = value
     forecaster.model_.save(path, {"estimator": json.dumps(document)})
-    with pytest.raises(ModelFileError, match="windows of a SequenceForecaster|number|inhomogeneous|reshape|convert"):
+    with pytest.raises(ModelFileError, match=r"windows of a SequenceForecaster|number|inhomogeneous|reshape|convert"):
         lstmcore.load(path)
 
 
@@ -197,7 +197,9 @@ def test_plot() -> None:
 
 
 SERIES = "a row of X is a series, which may grow: its number of steps is not fixed by fit"
-SKLEARN = SequenceForecaster(1, 1, hidden_size=4, max_iter=20, n_jobs=1, precision="float64", batch_size=1000, scaling="none")
+SKLEARN = SequenceForecaster(
+    1, 1, hidden_size=4, max_iter=20, n_jobs=1, precision="float64", batch_size=1000, scaling="none"
+)
 
 
 def expected_failures(estimator: Any) -> dict[str, str]:

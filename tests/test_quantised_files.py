@@ -228,7 +228,7 @@ def test_finetuning_recovers_what_4_bits_lose() -> None:
         return float(-np.mean(np.log(probabilities[np.arange(len(y)), (y == "up").astype(int)])))
 
     plain = model.quantize(X, weights="int4", y=y)
-    tuned = model.quantize(X, weights="int4", y=y, finetune_epochs=8)
+    tuned = model.quantize(X, weights="int4", y=y, finetune_epochs=8, finetune_learning_rate=1e-3)
     assert loss(tuned) < 0.8 * loss(plain)
     losses = tuned.report_.finetune_losses
     assert len(losses) == 8
@@ -236,9 +236,9 @@ def test_finetuning_recovers_what_4_bits_lose() -> None:
     # What training saw is what the device computes.
     assert abs(loss(tuned) - losses[-1]) < 0.3 * losses[-1] + 0.01
     np.testing.assert_array_equal(model.model_.core.get_weights(), before)
-    again = model.quantize(X, weights="int4", y=y, finetune_epochs=8)
+    again = model.quantize(X, weights="int4", y=y, finetune_epochs=8, finetune_learning_rate=1e-3)
     np.testing.assert_array_equal(again.predict_raw(X), tuned.predict_raw(X))
-    other = model.quantize(X, weights="int4", y=y, finetune_epochs=8, random_state=1)
+    other = model.quantize(X, weights="int4", y=y, finetune_epochs=8, finetune_learning_rate=1e-3, random_state=1)
     assert (other.predict_raw(X) != tuned.predict_raw(X)).any()
 
 

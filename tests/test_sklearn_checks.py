@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from lstmcore import SequenceClassifier, SequenceRegressor, SequenceTagger
+from lstmcore import SequenceClassifier, SequenceRegressor, SequenceTagger, SequenceTranscriber
 
 # Small networks that learn the checks' problems in little time.
 QUICK: dict[str, Any] = {"hidden_size": 8, "max_iter": 200, "learning_rate_init": 3e-2, "n_jobs": 1}
@@ -35,7 +35,7 @@ def test_sklearn_check(estimator: Any, check: Callable[[Any], None], monkeypatch
     check(estimator)
 
 
-# Those of the checks that SequenceTagger can be put to: all others fit it on one label a sequence.
+# Those of the checks that estimators of steps can be put to: all others fit it on one label a sequence.
 TAGGER_CHECKS = (
     "check_no_attributes_set_in_init",
     "check_parameters_default_constructible",
@@ -50,17 +50,18 @@ TAGGER_CHECKS = (
 )
 
 
+@pytest.mark.parametrize("kind", [SequenceTagger, SequenceTranscriber])
 @pytest.mark.parametrize("name", TAGGER_CHECKS)
-def test_tagger_check(name: str) -> None:
+def test_step_estimator_check(name: str, kind: Any) -> None:
     from sklearn.utils import estimator_checks
 
     if name == "check_fit_check_is_fitted":
         from sklearn.exceptions import NotFittedError
         from sklearn.utils.validation import check_is_fitted
 
-        tagger = SequenceTagger(hidden_size=4, max_iter=1)
+        tagger = kind(hidden_size=4, max_iter=1)
         with pytest.raises(NotFittedError):
             check_is_fitted(tagger)
         check_is_fitted(tagger.fit([["a", "b"]], [["x", "y"]]))
         return
-    getattr(estimator_checks, name)("SequenceTagger", SequenceTagger())
+    getattr(estimator_checks, name)(kind.__name__, kind())

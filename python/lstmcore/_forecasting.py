@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted, check_random_state
 
 from . import _core
 from ._base import SequenceEstimator
-from ._parameters import RULES, Rule, thread_count
+from ._parameters import RULES, Rule
 from ._validation import SequenceArrays, read_weights
 from ._windows import Layout, Panel, Windows, cut_windows, read_ahead, read_panel
 from .model import Model
@@ -29,8 +28,6 @@ LOSSES = {
     "quantile": "quantile",
     "gaussian": "gaussian",
 }
-# Smallest deviation of the Gaussian likelihood: as in cpp/src/train/losses.hpp.
-_LEAST_DEVIATION = 1e-3
 
 
 class Context(NamedTuple):
@@ -303,126 +300,6 @@ class WindowForecaster(SequenceEstimator):
         """Which of a number's outputs is the forecast."""
         kind, levels = self._fitted_decoding
         return int(np.argmin(np.abs(np.array(levels) - 0.5))) if kind == "quantile" else 0
-
-    # --- forecasting -------------------------------------------------------------------------------------------------
-
-    def _contexts(self, X: Any, past: Any, future: Any) -> tuple[Array, Array, Array, bool]:
-        """Ends of all series as arrays (N, history, I), (N, history, P), (N, history + horizon, F)."""
-        check_is_fitted(self, "model_")
-        layout, horizon = self.layout_, int(self.horizon)
-        if X is None:
-            if past is not None:
-                raise ValueError("past: without X, forecasts go on from the last observations. Pass them to update.")
-            contexts, single = self.context_, self._single
-            if future is not None:
-                contexts = self._with_future(contexts, future, single, horizon, "future")
-            for n, context in enumerate(contexts):
-                ahead = len(context.future) - len(context.y)
-                if layout.future and ahead < horizon:
-                    raise ValueError(
-                        f"future: {ahead} step(s) after the end of series {n} are known, but horizon={horizon} are "
-                        f"forecast. Pass future with {horizon} rows, one for each step ahead."
-                    )
-        else:
-            panel = self._read_panel(X, None, past, future, ahead=horizon)
-            contexts = [self._context(*series) for series in zip(panel.y, panel.past, panel.future, strict=True)]
-            single = panel.single
-        for n, context in enumerate(contexts):
-            if len(context.y) < layout.history:
-                season = f" + season_length={layout.season}" if layout.season else ""
-                raise ValueError(
-                    f"X: series {n} has {len(context.y)} steps, but a forecast needs the last "
-                    f"window={layout.window}{season} = {layout.history}. Pass a longer series, or fit with a smaller "
-                    "window."
-                )
-        return (
-            np.stack([context.y for context in contexts]),
-            np.stack([context.past for context in contexts]),
-            np.stack([context.future[: layout.history + horizon] for context in contexts]),
-            single,
-        )
-
-    def _with_future(
-        self, contexts: list[Context], future: Any, single: bool, steps: int | None, name: str
-    ) -> list[Context]:
-        """Contexts whose inputs after the end are these rows: a list of (n_i, F); steps: how many each must have."""
-        items = [np.asarray(future)] if single else list(future)
-        items = [
-            item[:, None] if np.ndim(item) == 1 and self.layout_.future == 1 else np.asarray(item) for item in items
-        ]
-        panel = read_panel(items, prefix=f"{name}: ")
-        if len(panel.y) != len(contexts):
-            raise ValueError(f"{name} has {len(panel.y)} entries, but there are {len(contexts)} series.")
-        if panel.y[0].shape[1] != self.layout_.future:
-            self._refuse_columns(name, panel.y[0].shape[1], self.layout_.future)
-        _, scaled = self._scale_inputs([], panel.y)
-        for n, rows in enumerate(scaled):
-            if steps is not None and len(rows) != steps:
-                raise ValueError(
-                    f"{name}: {len(rows)} rows for series {n}. Without X, expected {steps}, one for each step after "
-                    "the series' end."
-                )
-        return [
-            context._replace(future=np.concatenate([context.future[: len(context.y)], rows]))
-            for context, rows in zip(contexts, scaled, strict=True)
-        ]
-
-    def _run(self, y: Array, past: Array, future: Array) -> tuple[Array, Array, Array]:
-        """Outputs of one pass, (R, horizon, I, outputs a number), with location and scale (R, horizon or 1, I)."""
-        layout = self.layout_
-        x, location, scale = layout.inputs(y, past, future[:, : layout.history + layout.horizon])
-        x = x.astype(self.model_.dtype)
-        if not np.isfinite(x).all():
-            raise ValueError(f"X: scaled values are too large for {self.model_.dtype}. Rescale X.")
-        sequences = SequenceArrays(x, np.full(len(x), x.shape[1], dtype=np.int64), x.shape[2], "X")
-        outputs = self.model_.core.predict(sequences.to_core(self.model_.dtype), n_threads=thread_count(self.n_jobs))
-        return outputs.astype(np.float64).reshape(len(x), layout.horizon, layout.targets, -1), location, scale
-
-    def _distribution(self, y: Array, past: Array, future: Array) -> tuple[Array, Array | None]:
-        """One pass: (R, horizon, I, Q) sorted quantiles or (R, horizon, I, 1) means; deviations for "gaussian"."""
-        outputs, location, scale = self._run(y, past, future)
-        kind, _ = self._fitted_decoding
-        if kind != "gaussian":
-            values = outputs * scale[..., None] + location[..., None]
-            # Quantiles of a network can cross; in order they are nearer to the truth (Chernozhukov et al., 2010).
-            return np.sort(values, axis=-1), None
-        unit = 1.0 / self.model_.core.preprocessing["output_scale"].reshape(self.layout_.horizon, -1, 2)[:, :, 0]
-        deviation = (_LEAST_DEVIATION + np.logaddexp(0.0, outputs[..., 1])) * unit * scale
-        return outputs[..., :1] * scale[..., None] + location[..., None], deviation
-
-    def _forecast(self, y: Array, past: Array, future: Array) -> tuple[Array, Array | None]:
-        """All steps ahead as `_distribution`; by recursion each step is read as if it had been observed."""
-        horizon = int(self.horizon)
-        if self.layout_.horizon == horizon:
-            return self._distribution(y, past, future)
-        means, deviations = [], []
-        for k in range(horizon):
-            mean, deviation = self._distribution(y, past, future[:, k:])
-            means.append(mean)
-            deviations.append(deviation)
-            y = np.concatenate([y[:, 1:], mean[..., 0]], axis=1)
-        spread = None if deviations[0] is None else np.concatenate([d for d in deviations if d is not None], axis=1)
-        return np.concatenate(means, axis=1), spread
-
-    def _paths(self, y: Array, past: Array, future: Array, count: int) -> Array:
-        """(count, N, horizon, I) sampled futures, each step drawn given those before (Salinas et al., 2020)."""
-        random = check_random_state(self.random_state if self.random_state is not None else 0)
-        N = len(y)
-        y, past, future = (np.concatenate([array] * count) for array in (y, past, future))
-        steps = []
-        for k in range(int(self.horizon)):
-            mean, deviation = self._distribution(y, past, future[:, k:])
-            assert deviation is not None
-            drawn = mean[..., 0] + deviation * random.standard_normal(deviation.shape)
-            steps.append(drawn)
-            y = np.concatenate([y[:, 1:], drawn], axis=1)
-        return np.concatenate(steps, axis=1).reshape(count, N, int(self.horizon), -1)
-
-    def _shaped(self, values: Array, single: bool) -> Array:
-        """(N, horizon, I, …) without the axes that X did not have."""
-        if self.layout_.targets == 1:
-            values = values[:, :, 0]
-        return values[0] if single else values
 
     # --- files -------------------------------------------------------------------------------------------------------
 

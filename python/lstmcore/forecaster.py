@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from ._forecasting import FORECAST_RULES, WindowForecaster, normal_quantile, pooled_r2
-from ._windows import cut_windows, read_panel
+from ._forecast_steps import ForecastStream, SteppingForecaster
+from ._forecasting import FORECAST_RULES, normal_quantile, pooled_r2
+from ._windows import cut_windows
 
 __all__ = ["ForecastStream", "SequenceForecaster"]
 
@@ -19,22 +20,7 @@ Array = NDArray[Any]
 Self = TypeVar("Self", bound="SequenceForecaster")
 
 
-class ForecastStream:
-    """The last observations of N streams between calls of `SequenceForecaster.step`."""
-
-    def __init__(self, y: Array, past: Array, future: Array) -> None:
-        self.y, self.past, self.future = y, past, future
-
-    def __len__(self) -> int:
-        """N."""
-        return len(self.y)
-
-    def copy(self) -> ForecastStream:
-        """An independent stream at the same point."""
-        return ForecastStream(self.y.copy(), self.past.copy(), self.future.copy())
-
-
-class SequenceForecaster(WindowForecaster):
+class SequenceForecaster(SteppingForecaster):
     """Recurrent network that forecasts how series go on, with one network for all of them.
 
     The network reads the last `window` steps of a series, each window on its own scale, and gives the next `horizon`
@@ -299,47 +285,6 @@ bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs
         self._fit_windows(X, y, sample_weight, None, None, past, future, partial=True)
         return self
 
-    def update(self: Self, X: Any, *, past: Any = None, future: Any = None) -> Self:
-        """Adds the observations that came since, without training: `predict` goes on from after them.
-
-        Parameters
-        ----------
-        X : as for `fit`
-            The new steps of each of the series.
-        past : as for `fit`
-            Past inputs of the new steps.
-        future : as for `fit`, default None
-            Known-future inputs of the new steps, and of those after them if known. None: those that are known already.
-
-        Returns
-        -------
-        self
-        """
-        check_is_fitted(self, "model_")
-        layout, contexts = self.layout_, self.context_
-        lengths = [len(context.y) for context in contexts]
-        if future is not None:
-            contexts = self._with_future(contexts, future, self._single, None, "future")
-        panel = read_panel(X, past)
-        for name, items, expected in (("X", panel.y, layout.targets), ("past", panel.past, layout.past)):
-            if items[0].shape[1] != expected:
-                self._refuse_columns(name, items[0].shape[1], expected)
-        if len(panel.y) != len(contexts):
-            raise ValueError(f"X has {len(panel.y)} series, but {len(contexts)} were fitted. Pass new steps of each.")
-        scaled, _ = self._scale_inputs(panel.past, [])
-        moved = []
-        for n, (context, y, rows) in enumerate(zip(contexts, panel.y, scaled, strict=True)):
-            known = len(context.future) - lengths[n]
-            if layout.future and known < len(y):
-                raise ValueError(
-                    f"future: {known} row(s) after the end of series {n} are known, but X has {len(y)} new steps. Pass "
-                    "at least one row for each."
-                )
-            ahead = context.future if layout.future else np.zeros((lengths[n] + len(y), 0))
-            moved.append(self._context(np.concatenate([context.y, y]), np.concatenate([context.past, rows]), ahead))
-        self.context_ = moved
-        return self
-
     # --- forecasting -------------------------------------------------------------------------------------------------
 
     def predict(self, X: Any = None, *, past: Any = None, future: Any = None) -> Array:
@@ -455,66 +400,6 @@ bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs
             guess.append(values[..., self._centre()].reshape(len(steps), -1))
         each = None if weights is None else weights[windows.series]
         return pooled_r2(np.concatenate(truth), np.concatenate(guess), each)
-
-    def step(
-        self, x: ArrayLike, state: ForecastStream | None = None, *, past: Any = None, future: Any = None
-    ) -> tuple[Array | None, ForecastStream]:
-        """Takes in one observation of a stream, and forecasts from after it.
-
-        Parameters
-        ----------
-        x : number, array-like (I,), or (N, I) for N streams at once
-            The next step.
-        state : ForecastStream or None
-            What the last call returned; None starts. ``state.copy()`` keeps a branch.
-        past : array-like (P,) or (N, P)
-            Past inputs of this step.
-        future : array-like (1 + horizon, F) or (N, 1 + horizon, F)
-            Known-future inputs of this step and of those after it.
-
-        Returns
-        -------
-        forecast : ndarray (horizon,), (horizon, I), (N, horizon) or (N, horizon, I), or None
-            What `predict` gives for the steps so far; None until they fill a window.
-        state : ForecastStream
-        """
-        check_is_fitted(self, "model_")
-        layout = self.layout_
-        rows = np.asarray(x, dtype=np.float64)
-        single = rows.ndim < 2
-        rows = rows.reshape(1, -1) if single else rows
-        N = len(rows)
-        known, ahead = (
-            np.zeros((N, *shape)) if given is None else np.asarray(given, dtype=np.float64).reshape(N, *shape_of)
-            for given, shape, shape_of in (
-                (past, (0,), (-1,)),
-                (future, (1 + self.horizon_, 0), (1 + self.horizon_, -1)),
-            )
-        )
-        for name, array, expected in (
-            ("x", rows, layout.targets),
-            ("past", known, layout.past),
-            ("future", ahead, layout.future),
-        ):
-            if array.ndim > 3 or array.shape[-1] != expected:
-                raise ValueError(
-                    f"step: {name} has {array.shape[-1]} columns. Expected {expected} a stream, as in fit."
-                )
-            if not np.isfinite(array).all():
-                raise ValueError(f"step: {name} contains NaN or infinity. Drop the step or fill the gap.")
-        known, ahead = (np.stack(part) if N else part for part in self._scale_inputs(list(known), list(ahead)))
-        if state is None:
-            empty = [np.zeros((N, 0, width)) for width in self._sizes(layout)]
-            state = ForecastStream(*empty)
-        elif len(state) != N:
-            raise ValueError(f"step: state is of {len(state)} stream(s), x has {N} row(s). Expected one row a stream.")
-        state.y = np.concatenate([state.y, rows[:, None]], axis=1)[:, -layout.history :]
-        state.past = np.concatenate([state.past, known[:, None]], axis=1)[:, -layout.history :]
-        state.future = np.concatenate([state.future, ahead[:, :1]], axis=1)[:, -layout.history :]
-        if state.y.shape[1] < layout.history:
-            return None, state
-        values, _ = self._forecast(state.y, state.past, np.concatenate([state.future, ahead[:, 1:]], axis=1))
-        return self._shaped(values[..., self._centre()], single), state
 
     # --- evaluation --------------------------------------------------------------------------------------------------
 

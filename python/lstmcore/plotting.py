@@ -382,7 +382,7 @@ def plot_forecast(
     axes.grid(axis="y", color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     _quiet_frame(axes)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0.0, 1.0), fontsize=9)
     return axes
 
 

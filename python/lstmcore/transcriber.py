@@ -398,4 +398,4 @@ def _right(found: Any, y: Array, sample_weight: Array | None) -> float:
     weights = np.ones(len(y)) if sample_weight is None else sample_weight
     errors = np.array([edit_distance(a.tolist(), b.tolist()) for a, b in zip(y, found, strict=True)], dtype=np.float64)
     labels = np.array([len(item) for item in y], dtype=np.float64)
-    return 1.0 - float(weights @ errors / max(weights @ labels, 1e-300))
+    return 1.0 - float(weights @ errors) / max(float(weights @ labels), 1e-300)
