@@ -22,7 +22,7 @@ forecaster = SequenceForecaster(
     loss="gaussian",
     hidden_size=16,
     learning_rate_init=1e-2,
-    max_iter=60,
+    max_iter=30,
     n_jobs=1,
     random_state=0,
 )
