@@ -95,11 +95,6 @@ def tasks(quick: bool) -> list[Task]:
     return [
         Task("Japanese Vowels, lstm 64", _vowels, {"cell": "lstm", "max_iter": 40, **few}),
         Task("Japanese Vowels, gru 64", _vowels, {"cell": "gru", "max_iter": 40, **few}),
-        Task(
-            "Japanese Vowels, lstm 64, both directions, mean",
-            _vowels,
-            {"cell": "lstm", "bidirectional": True, "pooling": "mean", "max_iter": 30, **few},
-        ),
         Task("digits, lstm 64", _digits, {"cell": "lstm", "max_iter": 30, **few}),
         Task("digits, slstm 64", _digits, {"cell": "slstm", "max_iter": 30, **few}),
         Task("vibration, gru 24", _vibration, {"cell": "gru", "hidden_size": 24, "max_iter": 25, **few}),
