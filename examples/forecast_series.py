@@ -1,6 +1,6 @@
 """Forecasts of a monthly series with a prediction interval, and how good they would have been.
 
-Needs: pip install "lstmcore[sklearn]"; for the picture, python examples/forecast_series.py forecast.png, matplotlib too.
+Needs: pip install "lstmcore[sklearn]"; the picture of forecast_series.py forecast.png needs matplotlib.
 """
 
 import sys
