@@ -61,14 +61,20 @@ def random_matrix(
         keep = rng.random((whole.shape[0] // 4, whole.shape[1] // 4)) < 0.4
         whole *= np.kron(keep, np.ones((4, 4), np.int8)).astype(np.int8)
     factor = 16 if storage == "int4" else 1
-    sums = np.abs(whole.astype(np.int64)) @ limits.astype(np.int64) * factor
-    biases = np.rint(bias * 0.2 * sums.max()).astype(np.int64)
-    worst = int((sums + np.abs(biases)).max())
+    first_shift = int(rng.integers(0, 4)) if len(parts) == 2 else 0
+    times = np.ones(whole.shape[1], np.int64)
+    if first_shift:
+        times[: widths[0]] = 2**first_shift
+    sums = np.abs(whole.astype(np.int64)) @ (limits.astype(np.int64) * times) * factor
+    biases = np.rint(bias * 0.2 * sums.max() / 2**first_shift).astype(np.int64)
+    worst = int((sums + np.abs(biases) * 2**first_shift).max())
     shift = max(0, min(12, 30 - worst.bit_length()))
     # The largest sum is a pre-activation between 2 and 16, so that saturation is met, and seldom.
     reach = rng.uniform(2, 16, sums.shape) * unit / max(worst, 1)
     multiplier = np.minimum(np.rint(reach * 2.0 ** (32 - shift)), 2**30 - 1).astype(np.int32)
-    return Matrix(whole, biases.astype(np.int32), multiplier, shift, storage)
+    return Matrix(
+        whole, biases.astype(np.int32), multiplier, shift, storage, widths[0] // 4 if first_shift else 0, first_shift
+    )
 
 
 def random_layer(

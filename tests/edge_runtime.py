@@ -33,7 +33,7 @@ def _struct(name: str, fields: str, others: dict[str, Any] | None = None) -> typ
 
 
 CMatrix = _struct(
-    "CMatrix", "p product, weights, bias, multiplier, float_bias, starts, columns; u groups, blocks, shift"
+    "CMatrix", "p product, weights, bias, multiplier, float_bias, starts, columns; u groups, blocks, shift, first_blocks, first_shift"
 )
 CLayer = _struct(
     "CLayer",
@@ -158,6 +158,7 @@ class Runtime:
             None if real else self.array(matrix.bias, np.int32), self.array(matrix.multiplier, np.int32),
             self.array(matrix.bias, np.float32) if real else None, self.array(starts, np.uint32),
             self.array(columns, np.uint16), matrix.groups, matrix.blocks, matrix.shift,
+            matrix.first_blocks, matrix.first_shift,
         )  # fmt: skip
 
     def reset(self) -> None:

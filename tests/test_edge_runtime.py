@@ -269,8 +269,10 @@ def _worst(program, rng):
         weights = np.where(m.weights != 0, rng.choice([-most, most], m.weights.shape), 0).astype(np.int8)
         multiplier = np.full(m.multiplier.shape, 2**30 - 1, np.int32)
         limit = max(program.input_limit, *(each.limit for each in program.layers))
-        sums = np.abs(weights.astype(np.int64)).sum(1) * limit * (16 if m.storage == "int4" else 1)
-        bias = (2**31 - 1 - sums) * rng.choice([-1, 1], len(sums))
+        times = np.ones(weights.shape[1], np.int64)
+        times[: 4 * m.first_blocks] <<= m.first_shift
+        sums = np.abs(weights.astype(np.int64)) @ times * limit * (16 if m.storage == "int4" else 1)
+        bias = ((2**31 - 1 - sums) >> m.first_shift) * rng.choice([-1, 1], len(sums))
         return replace(m, weights=weights, multiplier=multiplier, bias=bias.astype(np.int32), shift=0)
 
     layers = []

@@ -73,7 +73,7 @@ class Fields {
 EdgeMatrix to_matrix(py::handle value, const std::string& name) {
   const Fields fields(
       value, name,
-      {"storage", "rows", "columns", "weights", "bias", "multiplier", "block_starts", "block_columns", "shift"});
+      {"storage", "rows", "columns", "weights", "bias", "multiplier", "block_starts", "block_columns", "shift", "first_blocks", "first_shift"});
   EdgeMatrix matrix;
   const std::string storage = fields.text("storage");
   const std::pair<const char*, EdgeStorage> known[] = {{"int8", EdgeStorage::int8},
@@ -93,6 +93,8 @@ EdgeMatrix to_matrix(py::handle value, const std::string& name) {
   matrix.rows = fields.integer("rows");
   matrix.columns = fields.integer("columns");
   matrix.shift = fields.integer("shift");
+  matrix.first_blocks = fields.integer("first_blocks");
+  matrix.first_shift = fields.integer("first_shift");
   if (matrix.storage == EdgeStorage::float32) {
     matrix.float_weights = fields.vector<float>("weights");
     matrix.float_bias = fields.vector<float>("bias");

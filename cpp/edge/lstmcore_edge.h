@@ -63,6 +63,9 @@ typedef struct lstmcore_edge_matrix {
   uint32_t groups;
   uint32_t blocks; /* blocks of four columns */
   uint32_t shift;
+  /* Inputs and recurrence seldom need the same scale: bias and the sum over the first blocks count 2^first_shift times.
+   * first_shift 0: all count alike. */
+  uint32_t first_blocks, first_shift;
 } lstmcore_edge_matrix;
 
 enum { LSTMCORE_EDGE_INT8 = 0, LSTMCORE_EDGE_INT16 = 1, LSTMCORE_EDGE_FLOAT32 = 2 }; /* kinds of activations */

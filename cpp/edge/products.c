@@ -17,54 +17,86 @@
 #include "products_scalar.h"
 #endif
 
-/* One row group, dense. `packed` and `wide` are constants wherever this is called. */
-LCE_INLINE void lce_one_group(const unsigned char *w, uint32_t blocks, const void *a, int packed, int wide,
-                              const int32_t *bias, int32_t *out) {
+/* Adds blocks `from` … `to` − 1 of one row group, dense. `packed` and `wide` are constants wherever this is called. */
+LCE_INLINE lce_sums lce_over(lce_sums sums, const unsigned char *weights, uint32_t from, uint32_t to, const void *a,
+                             int packed, int wide) {
   const size_t bytes = packed ? 8U : 16U; /* of a block */
-  lce_sums sums = lce_begin(bias);
+  const unsigned char *w = weights + bytes * from;
   uint32_t b;
-  for (b = 0; b + LCE_STEP <= blocks; b += LCE_STEP) {
+  for (b = from; b + LCE_STEP <= to; b += LCE_STEP) {
     sums = lce_add(sums, lce_read(w, packed), lce_spread(a, 4U * b, wide), wide);
     w += bytes * LCE_STEP;
   }
 #if LCE_STEP > 1
-  if (b < blocks) {
-    sums = lce_add(sums, lce_read_some(w, blocks - b, packed), lce_spread_some(a, 4U * b, blocks - b, wide), wide);
+  if (b < to) {
+    sums = lce_add(sums, lce_read_some(w, to - b, packed), lce_spread_some(a, 4U * b, to - b, wide), wide);
   }
 #endif
-  lce_end(out, sums);
+  return sums;
+}
+
+/* `first`: blocks that count 2^first_shift times, with the bias; 0: none. */
+LCE_INLINE void lce_one_group(const unsigned char *w, uint32_t blocks, uint32_t first, uint32_t first_shift, const void *a,
+                              int packed, int wide, const int32_t *bias, int32_t *out) {
+  lce_sums sums = lce_begin(bias);
+  if (first != 0U) {
+    sums = lce_shifted(lce_over(sums, w, 0, first, a, packed, wide), first_shift);
+  }
+  lce_end(out, lce_over(sums, w, first, blocks, a, packed, wide));
 }
 
 #if defined(LCE_SHARE)
-/* Four row groups that share what is done to the activations. */
-LCE_INLINE void lce_four_groups(const unsigned char *w, uint32_t blocks, const void *a, int packed, int wide,
-                                const int32_t *bias, int32_t *out) {
+typedef struct lce_four_sums {
+  lce_sums s0, s1, s2, s3;
+} lce_four_sums;
+
+/* The same of four row groups that share what is done to the activations. */
+LCE_INLINE lce_four_sums lce_over_four(lce_four_sums sums, const unsigned char *weights, size_t stride, uint32_t from,
+                                       uint32_t to, const void *a, int packed, int wide) {
   const size_t bytes = packed ? 8U : 16U;
-  const size_t stride = bytes * blocks;
-  lce_sums s0 = lce_begin(bias), s1 = lce_begin(bias + 4), s2 = lce_begin(bias + 8), s3 = lce_begin(bias + 12);
+  const unsigned char *w = weights + bytes * from;
   uint32_t b;
-  for (b = 0; b + LCE_STEP <= blocks; b += LCE_STEP) {
+  for (b = from; b + LCE_STEP <= to; b += LCE_STEP) {
     const lce_columns x = lce_spread(a, 4U * b, wide);
-    s0 = lce_add(s0, lce_read(w, packed), x, wide);
-    s1 = lce_add(s1, lce_read(w + stride, packed), x, wide);
-    s2 = lce_add(s2, lce_read(w + 2U * stride, packed), x, wide);
-    s3 = lce_add(s3, lce_read(w + 3U * stride, packed), x, wide);
+    sums.s0 = lce_add(sums.s0, lce_read(w, packed), x, wide);
+    sums.s1 = lce_add(sums.s1, lce_read(w + stride, packed), x, wide);
+    sums.s2 = lce_add(sums.s2, lce_read(w + 2U * stride, packed), x, wide);
+    sums.s3 = lce_add(sums.s3, lce_read(w + 3U * stride, packed), x, wide);
     w += bytes * LCE_STEP;
   }
 #if LCE_STEP > 1
-  if (b < blocks) {
-    const uint32_t left = blocks - b;
+  if (b < to) {
+    const uint32_t left = to - b;
     const lce_columns x = lce_spread_some(a, 4U * b, left, wide);
-    s0 = lce_add(s0, lce_read_some(w, left, packed), x, wide);
-    s1 = lce_add(s1, lce_read_some(w + stride, left, packed), x, wide);
-    s2 = lce_add(s2, lce_read_some(w + 2U * stride, left, packed), x, wide);
-    s3 = lce_add(s3, lce_read_some(w + 3U * stride, left, packed), x, wide);
+    sums.s0 = lce_add(sums.s0, lce_read_some(w, left, packed), x, wide);
+    sums.s1 = lce_add(sums.s1, lce_read_some(w + stride, left, packed), x, wide);
+    sums.s2 = lce_add(sums.s2, lce_read_some(w + 2U * stride, left, packed), x, wide);
+    sums.s3 = lce_add(sums.s3, lce_read_some(w + 3U * stride, left, packed), x, wide);
   }
 #endif
-  lce_end(out, s0);
-  lce_end(out + 4, s1);
-  lce_end(out + 8, s2);
-  lce_end(out + 12, s3);
+  return sums;
+}
+
+LCE_INLINE void lce_four_groups(const unsigned char *w, uint32_t blocks, uint32_t first, uint32_t first_shift,
+                                const void *a, int packed, int wide, const int32_t *bias, int32_t *out) {
+  const size_t stride = (size_t)(packed ? 8U : 16U) * blocks;
+  lce_four_sums sums;
+  sums.s0 = lce_begin(bias);
+  sums.s1 = lce_begin(bias + 4);
+  sums.s2 = lce_begin(bias + 8);
+  sums.s3 = lce_begin(bias + 12);
+  if (first != 0U) {
+    sums = lce_over_four(sums, w, stride, 0, first, a, packed, wide);
+    sums.s0 = lce_shifted(sums.s0, first_shift);
+    sums.s1 = lce_shifted(sums.s1, first_shift);
+    sums.s2 = lce_shifted(sums.s2, first_shift);
+    sums.s3 = lce_shifted(sums.s3, first_shift);
+  }
+  sums = lce_over_four(sums, w, stride, first, blocks, a, packed, wide);
+  lce_end(out, sums.s0);
+  lce_end(out + 4, sums.s1);
+  lce_end(out + 8, sums.s2);
+  lce_end(out + 12, sums.s3);
 }
 #endif
 
@@ -73,17 +105,18 @@ LCE_INLINE void lce_dense(const lstmcore_edge_matrix *matrix, uint32_t group, ui
   const size_t stride = (size_t)(packed ? 8U : 16U) * matrix->blocks;
   const unsigned char *w = (const unsigned char *)matrix->weights + stride * group;
   const int32_t *bias = matrix->bias + (size_t)4 * group;
+  const uint32_t first = matrix->first_shift != 0U ? matrix->first_blocks : 0U;
   int32_t *out = (int32_t *)sums;
   uint32_t left = count;
 #if defined(LCE_SHARE)
   for (; left >= 4U; left -= 4U) {
 #if defined(LCE_CHOOSE_AT_RUN_TIME)
     if (!packed && !wide && __builtin_cpu_supports("avx2")) {
-      lce_four_groups_avx2(w, matrix->blocks, (const int8_t *)a, bias, out);
+      lce_four_groups_avx2(w, matrix->blocks, first, matrix->first_shift, (const int8_t *)a, bias, out);
     } else
 #endif
     {
-      lce_four_groups(w, matrix->blocks, a, packed, wide, bias, out);
+      lce_four_groups(w, matrix->blocks, first, matrix->first_shift, a, packed, wide, bias, out);
     }
     w += 4U * stride;
     bias += 16;
@@ -91,11 +124,28 @@ LCE_INLINE void lce_dense(const lstmcore_edge_matrix *matrix, uint32_t group, ui
   }
 #endif
   for (; left > 0U; --left) {
-    lce_one_group(w, matrix->blocks, a, packed, wide, bias, out);
+    lce_one_group(w, matrix->blocks, first, matrix->first_shift, a, packed, wide, bias, out);
     w += stride;
     bias += 4;
     out += 4;
   }
+}
+
+/* Blocks `number` … `to` − 1 of the list as long as their columns lie before block `end`; leaves the first beyond. */
+LCE_INLINE lce_sums lce_listed(lce_sums sums, const lstmcore_edge_matrix *matrix, uint32_t *number, uint32_t to,
+                               uint32_t end, const void *a, int wide) {
+  uint32_t n = *number;
+  for (; (n < to) && (matrix->columns[n] < end); ++n) {
+    const unsigned char *w = (const unsigned char *)matrix->weights + (size_t)16 * n;
+    const uint32_t column = 4U * matrix->columns[n];
+#if LCE_STEP > 1
+    sums = lce_add(sums, lce_read_some(w, 1, 0), lce_spread_some(a, column, 1, wide), wide);
+#else
+    sums = lce_add(sums, lce_read(w, 0), lce_spread(a, column, wide), wide);
+#endif
+  }
+  *number = n;
+  return sums;
 }
 
 LCE_INLINE void lce_sparse(const lstmcore_edge_matrix *matrix, uint32_t group, uint32_t count, const void *a, void *sums,
@@ -103,18 +153,12 @@ LCE_INLINE void lce_sparse(const lstmcore_edge_matrix *matrix, uint32_t group, u
   uint32_t g;
   for (g = group; g < group + count; ++g) {
     const uint32_t end = matrix->starts[g + 1U];
+    uint32_t number = matrix->starts[g];
     lce_sums s = lce_begin(matrix->bias + (size_t)4 * g);
-    uint32_t number;
-    for (number = matrix->starts[g]; number < end; ++number) {
-      const unsigned char *w = (const unsigned char *)matrix->weights + (size_t)16 * number;
-      const uint32_t column = 4U * matrix->columns[number];
-#if LCE_STEP > 1
-      s = lce_add(s, lce_read_some(w, 1, 0), lce_spread_some(a, column, 1, wide), wide);
-#else
-      s = lce_add(s, lce_read(w, 0), lce_spread(a, column, wide), wide);
-#endif
+    if (matrix->first_shift != 0U) {
+      s = lce_shifted(lce_listed(s, matrix, &number, end, matrix->first_blocks, a, wide), matrix->first_shift);
     }
-    lce_end((int32_t *)sums + (size_t)4 * (g - group), s);
+    lce_end((int32_t *)sums + (size_t)4 * (g - group), lce_listed(s, matrix, &number, end, matrix->blocks, a, wide));
   }
 }
 

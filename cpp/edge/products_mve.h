@@ -32,6 +32,14 @@ LCE_INLINE void lce_end(int32_t *out, lce_sums s) {
   out[3] = s.row[3];
 }
 
+LCE_INLINE lce_sums lce_shifted(lce_sums s, uint32_t bits) {
+  s.row[0] = (int32_t)((uint32_t)s.row[0] << bits);
+  s.row[1] = (int32_t)((uint32_t)s.row[1] << bits);
+  s.row[2] = (int32_t)((uint32_t)s.row[2] << bits);
+  s.row[3] = (int32_t)((uint32_t)s.row[3] << bits);
+  return s;
+}
+
 /* 4 bits with a sign, times 16. */
 LCE_INLINE int8x16_t lce_low_halves(uint32x4_t v) {
   return vreinterpretq_s8_u8(vshlq_n_u8(vreinterpretq_u8_u32(v), 4));

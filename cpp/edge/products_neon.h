@@ -28,6 +28,18 @@ LCE_INLINE lce_sums lce_begin(const int32_t *bias) {
   return s;
 }
 
+LCE_INLINE lce_sums lce_shifted(lce_sums s, uint32_t bits) {
+  const int32x4_t left = vdupq_n_s32((int32_t)bits);
+  s.rows = vshlq_s32(s.rows, left);
+  s.low = vshlq_s32(s.low, left);
+  s.high = vshlq_s32(s.high, left);
+  s.row[0] = vshlq_s32(s.row[0], left);
+  s.row[1] = vshlq_s32(s.row[1], left);
+  s.row[2] = vshlq_s32(s.row[2], left);
+  s.row[3] = vshlq_s32(s.row[3], left);
+  return s;
+}
+
 LCE_INLINE int32x4_t lce_pairs(int32x4_t a, int32x4_t b) { /* a0 + a1, a2 + a3, b0 + b1, b2 + b3 */
   return vcombine_s32(vpadd_s32(vget_low_s32(a), vget_high_s32(a)), vpadd_s32(vget_low_s32(b), vget_high_s32(b)));
 }

@@ -23,6 +23,14 @@ LCE_INLINE void lce_end(int32_t *out, lce_sums s) {
   out[3] = s.row3;
 }
 
+LCE_INLINE lce_sums lce_shifted(lce_sums s, uint32_t bits) {
+  s.row0 = (int32_t)((uint32_t)s.row0 << bits);
+  s.row1 = (int32_t)((uint32_t)s.row1 << bits);
+  s.row2 = (int32_t)((uint32_t)s.row2 << bits);
+  s.row3 = (int32_t)((uint32_t)s.row3 << bits);
+  return s;
+}
+
 #if defined(LCE_DSP)
 
 /* Pairs of int16 in a word: columns 0 and 2, 1 and 3. */

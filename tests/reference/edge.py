@@ -93,6 +93,9 @@ def preactivations(matrix, activations, gates=1):
     factor = 16 if matrix.storage == "int4" else 1
     weights = matrix.weights.astype(np.int64) * factor
     bias = matrix.bias.astype(np.int64)
+    if matrix.first_shift:
+        weights[:, : 4 * matrix.first_blocks] <<= matrix.first_shift
+        bias <<= matrix.first_shift
     fits((np.abs(weights) @ np.abs(activations) + np.abs(bias)) << matrix.shift)
     shifted = (weights @ activations + bias) << matrix.shift
     return half_up(shifted * matrix.multiplier.astype(np.int64), 1 << 32)[by_gate(matrix, gates)]

@@ -27,6 +27,7 @@ struct EdgeMatrix {
   std::vector<std::uint32_t> block_starts;   ///< of sparse
   std::vector<std::uint16_t> block_columns;  ///< of sparse
   std::int64_t shift = 0;
+  std::int64_t first_blocks = 0, first_shift = 0;
 };
 
 /// One direction of one layer.

@@ -87,6 +87,13 @@ void check_blocks(const std::string& name, const EdgeMatrix& matrix) {
   for (const std::uint16_t column : matrix.block_columns) {
     in_range(name + ".block_columns", column, 0, matrix.columns / 4 - 1);
   }
+  for (std::size_t g = 0; g < static_cast<std::size_t>(groups); ++g) {
+    for (std::size_t b = matrix.block_starts[g] + std::size_t{1}; b < matrix.block_starts[g + 1]; ++b) {
+      if (matrix.block_columns[b - 1] >= matrix.block_columns[b]) {
+        fail(name + ".block_columns: expected ascending numbers in each group of rows");
+      }
+    }
+  }
   has_count(name + ".weights", matrix.weights.size(), 16 * static_cast<std::int64_t>(matrix.block_starts.back()));
 }
 
@@ -101,6 +108,11 @@ void check_matrix(const std::string& name, const EdgeMatrix& matrix, EdgeKind ki
   }
   if (rows * columns > kMostWeights) fail(name + ": " + std::to_string(rows * columns) + " weights are too many");
   const bool real = kind == EdgeKind::float32;
+  in_range(name + ".first_blocks", matrix.first_blocks, 0, columns / 4 - 1);
+  in_range(name + ".first_shift", matrix.first_shift, 0, real ? 0 : 15);
+  if ((matrix.first_blocks == 0) != (matrix.first_shift == 0)) {
+    fail(name + ".first_shift: expected 0 where first_blocks is 0, and only there");
+  }
   if (real != (matrix.storage == EdgeStorage::float32)) {
     fail(name + ".storage: 'float32' goes with kind 'float32' and with no other");
   }
@@ -127,11 +139,12 @@ void check_matrix(const std::string& name, const EdgeMatrix& matrix, EdgeKind ki
       const bool packed = matrix.storage == EdgeStorage::int4;
       fail(name + ".weights: expected " + (packed ? "-7 ... 7, got -8" : "-127 ... 127, got -128"));
     }
-    most[static_cast<std::size_t>(row)] += std::abs(weight) * limits[static_cast<std::size_t>(column)];
+    const std::int64_t times = column < 4 * matrix.first_blocks ? std::int64_t{1} << matrix.first_shift : 1;
+    most[static_cast<std::size_t>(row)] += std::abs(weight) * limits[static_cast<std::size_t>(column)] * times;
   });
   for (std::size_t r = 0; r < most.size(); ++r) {
     in_range(name + ".multiplier", matrix.multiplier[r], 0, kMultiplier);
-    const std::int64_t sum = most[r] + std::abs(static_cast<std::int64_t>(matrix.bias[r]));
+    const std::int64_t sum = most[r] + (std::abs(static_cast<std::int64_t>(matrix.bias[r])) << matrix.first_shift);
     if (sum > kSum >> matrix.shift) {
       fail(name + ": row " + std::to_string(r) + " can reach a sum of " + std::to_string(sum) + " times 2^" +
            std::to_string(matrix.shift) + ", which does not fit in 32 bits");

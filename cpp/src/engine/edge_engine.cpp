@@ -122,6 +122,8 @@ class Tables {
     result.groups = narrow(matrix.rows / 4);
     result.blocks = narrow(matrix.columns / 4);
     result.shift = narrow(matrix.shift);
+    result.first_blocks = narrow(matrix.first_blocks);
+    result.first_shift = narrow(matrix.first_shift);
     return result;
   }
 

@@ -285,6 +285,7 @@ class _Printer:
             self.array(f"{name}_starts", starts),
             self.array(f"{name}_columns", columns),
             *(f"{count}U" for count in (matrix.groups, matrix.blocks, matrix.shift)),
+            *(f"{count}U" for count in (matrix.first_blocks, matrix.first_shift)),
         ]
         return "{" + ", ".join(fields) + "}"
 

@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 
 from .program import Matrix
 
-__all__ = ["ACTIVATION_BITS", "OUTPUT_BITS", "WEIGHTS", "WideSum", "integer_matrix", "round_rows", "zero_blocks"]
+__all__ = [
+    "ACTIVATION_BITS",
+    "OUTPUT_BITS",
+    "WEIGHTS",
+    "WideSum",
+    "integer_matrix",
+    "round_parts",
+    "round_rows",
+    "zero_blocks",
+]
 
 Array = NDArray[Any]
 
@@ -33,6 +42,8 @@ _SPARSE_FROM = 0.3
 # Share of the largest weight that stands for the largest integer of 4 bits: what rounds to it loses less than the rest
 # of the row gains.
 _SHRINK = np.linspace(0.5, 1.0, 26)
+# Largest shift of the first columns.
+_LARGEST_FIRST_SHIFT = 7
 
 
 class WideSum(Exception):
@@ -63,12 +74,33 @@ def round_rows(rows: Array, storage: str) -> tuple[Array, Array]:
     return _divided(rows, scale, levels), scale
 
 
+def round_parts(rows: Array, first: int, storage: str) -> tuple[Array, Array, int]:
+    """As `round_rows`, with the `first` columns 2^shift times as coarse as the others, for the shift that loses least.
+
+    Returns integers, the scale (rows, columns) of each, and the shift; 0 where first is 0.
+    """
+    best: tuple[Array, Array, int] | None = None
+    least = np.inf
+    for shift in range(_LARGEST_FIRST_SHIFT + 1 if first else 1):
+        times = np.ones(rows.shape[1])
+        times[:first] = 2.0**shift
+        integers, scale = round_rows(rows / times, storage)
+        scales = scale[:, None] * times
+        error = float(np.square(integers * scales - rows).sum())
+        if error < least:
+            best, least = (integers, scales, shift), error
+    assert best is not None  # weights are finite
+    return best
+
+
 def _divided(rows: Array, scale: Array, levels: int) -> Array:
     safe = np.where(scale > 0, scale, 1.0)
     return np.clip(np.rint(rows / safe[:, None]), -levels, levels)
 
 
-def integer_matrix(rows: Array, bias: Array, limit: int, bits: int, storage: str, name: str) -> Matrix:
+def integer_matrix(
+    rows: Array, bias: Array, limit: int, bits: int, storage: str, name: str, first: int = 0, first_shift: int = 0
+) -> Matrix:
     """Weights and biases as floats → a matrix whose results are in Q(bits).
 
     Parameters
@@ -82,6 +114,8 @@ def integer_matrix(rows: Array, bias: Array, limit: int, bits: int, storage: str
         "int8" becomes "sparse" where at least 30% of the blocks are zero.
     name : str
         For messages.
+    first, first_shift : int
+        Columns of x, which count 2^first_shift times as much as the others, as does the bias.
 
     Raises
     ------
@@ -92,14 +126,19 @@ def integer_matrix(rows: Array, bias: Array, limit: int, bits: int, storage: str
     """
     factor = 16 if storage == "int4" else 1  # sums of 4-bit weights come out times 16
     levels = 7 if storage == "int4" else 127
+    times = np.ones(rows.shape[1])
+    times[:first] = 2.0**first_shift
+    rows = rows / times
+    bias = bias / 2.0**first_shift
     integers, scale = round_rows(rows, storage)
-    reach = np.abs(integers).sum(axis=1) * limit * factor
+    reach = np.abs(integers) @ times * limit * factor
     if float(reach.max()) > 0.75 * _LARGEST_SUM and limit > 127:
         raise WideSum(0.7 * _LARGEST_SUM / float(reach.max()))
     # A row of zeros has no scale of its own: one that leaves its bias 24 bits.
     scale = np.where(scale > 0, scale, np.abs(bias) * 2.0**-24)
     for shift in range(31):
-        fitted = _fit(rows, bias, scale / factor, _LARGEST_SUM >> shift, limit * factor, factor, levels)
+        capacity = _LARGEST_SUM >> shift
+        fitted = _fit(rows, bias, scale / factor, capacity, times * (limit * factor), factor, levels, first_shift)
         if fitted is None:
             break
         integers, offsets, unit = fitted
@@ -112,8 +151,10 @@ def integer_matrix(rows: Array, bias: Array, limit: int, bits: int, storage: str
                 multiplier=multiplier.astype(np.int32),
                 shift=shift,
                 storage=kept,
+                first_blocks=first // 4 if first_shift else 0,
+                first_shift=first_shift,
             )
-    largest = float((np.abs(rows).sum(axis=1) * limit + np.abs(bias)).max())
+    largest = float((np.abs(rows) @ times * limit + np.abs(bias) * 2.0**first_shift).max())
     raise ValueError(
         f"quantize: {name}: its sums can reach {largest:.3g}, where the runtime ends at {2.0 ** (29 - bits):g}. "
         "Weights or inputs are too large for integers: train with clip_norm, max_norm or alpha, or use "
@@ -122,18 +163,18 @@ def integer_matrix(rows: Array, bias: Array, limit: int, bits: int, storage: str
 
 
 def _fit(
-    rows: Array, bias: Array, unit: Array, capacity: int, limit: int, factor: int, levels: int
+    rows: Array, bias: Array, unit: Array, capacity: int, limits: Array, factor: int, levels: int, first_shift: int
 ) -> tuple[Array, Array, Array] | None:
-    """Integers, biases in units of the sum, and what that unit is.
+    """Integers, biases in units of the sum, and what that unit is. limits: (columns,), what each can add to the sum.
 
-    It is made larger in rows that do not fit: those whose bias is many times their weights. None where no unit helps.
+    The unit is made larger in rows that do not fit: those whose bias is many times their weights. None where none helps.
     """
     unit = unit.copy()
     for _ in range(100):
         safe = np.where(unit > 0, unit, 1.0)
         integers = _divided(rows, unit * factor, levels)
         offsets = np.rint(bias / safe)
-        reach = np.abs(integers).sum(axis=1) * limit + np.abs(offsets)
+        reach = np.abs(integers) @ limits + np.abs(offsets) * 2.0**first_shift
         wide = reach > capacity
         if not wide.any():
             return integers, offsets, unit

@@ -38,7 +38,9 @@ def dequantised(matrix: Matrix, bits: int) -> tuple[Array, Array]:
         return matrix.weights.astype(np.float64), matrix.bias.astype(np.float64)
     unit = matrix.multiplier * 2.0 ** (matrix.shift - 32 - bits)
     factor = 16 if matrix.storage == "int4" else 1
-    return matrix.weights * (factor * unit)[:, None], matrix.bias * unit
+    times = np.ones(matrix.weights.shape[1])
+    times[: 4 * matrix.first_blocks] = 2.0**matrix.first_shift
+    return matrix.weights * (factor * unit)[:, None] * times, matrix.bias * unit * 2.0**matrix.first_shift
 
 
 def layer_reports(network: EdgeNetwork, seen: Observed, program: Program, X: list[Array]) -> tuple[LayerReport, ...]:

@@ -44,6 +44,8 @@ class Matrix:
     bias: (rows,) int32 in units of the sums (of 16 times the sums for "int4"), or float32.
     multiplier: (rows,) int32 in [0, 2^30), None for float32.
     storage: "int8", "int4", "sparse" or "float32".
+    first_blocks, first_shift: bias and the columns of the first blocks of four count 2^first_shift times; both 0 where
+        all count alike.
     """
 
     weights: Array
@@ -51,6 +53,8 @@ class Matrix:
     multiplier: Array | None
     shift: int = 0
     storage: str = "int8"
+    first_blocks: int = 0
+    first_shift: int = 0
 
     @property
     def groups(self) -> int:
@@ -96,6 +100,8 @@ class Matrix:
             "block_starts": starts,
             "block_columns": columns,
             "shift": self.shift,
+            "first_blocks": self.first_blocks,
+            "first_shift": self.first_shift,
         }
 
 

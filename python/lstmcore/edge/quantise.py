@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .calibration import SELU_SCALE, Observed, clip_of, means
-from .integers import ACTIVATION_BITS, OUTPUT_BITS, WideSum, integer_matrix, round_rows
+from .integers import ACTIVATION_BITS, OUTPUT_BITS, WideSum, integer_matrix, round_parts
 from .network import EdgeNetwork, EdgeRun, HeadLayer, Part
 from .program import Dense, Layer, Matrix, Program, pad4
 
@@ -169,9 +169,11 @@ def _matrix(part: Part, name: str, below: _Inputs, h_unit: Array, limit: int, bi
     if part.h is not None:
         # With the reset gate before the product it reads r⊙h, of which no mean is known.
         given.append(np.zeros(pad4(part.h.shape[2])) if part.reads_reset else _padded(below.mean_h))
-    integers, scale = round_rows(rows, storage)
-    bias = bias + (rows - integers * scale[:, None]) @ np.concatenate(given)
-    return integer_matrix(rows, bias, limit, bits, storage, f"{name}, {part.name}" if name else part.name)
+    first = len(given[0]) if part.x is not None and part.h is not None else 0
+    integers, scales, first_shift = round_parts(rows, first, storage)
+    bias = bias + (rows - integers * scales) @ np.concatenate(given)
+    title = f"{name}, {part.name}" if name else part.name
+    return integer_matrix(rows, bias, limit, bits, storage, title, first if first_shift else 0, first_shift)
 
 
 def _layer(

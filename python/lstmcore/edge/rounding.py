@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .calibration import Observed, means
-from .integers import round_rows
+from .integers import round_parts
 from .measure import output_unit
 from .network import EdgeNetwork
 from .program import Program
@@ -56,7 +56,9 @@ def row_groups(network: EdgeNetwork, program: Program, seen: Observed) -> list[R
             b = "b" + suffix
             if run.cell in ("gru", "gru_reset_before"):
                 bR = "bR" + suffix if run.cell == "gru" else ""
-                groups.append(RowGroup(slice(0, 2 * H), names, columns, b, runs[k]))
+                # Rows of one matrix: r and z together, or each for itself where r comes first.
+                gates = [slice(0, 2 * H)] if run.cell == "gru" else [slice(0, H), slice(H, 2 * H)]
+                groups += [RowGroup(gate, names, columns, b, runs[k]) for gate in gates]
                 groups.append(RowGroup(slice(2 * H, 3 * H), names[:1], columns[:1], b, runs[k][:1]))
                 groups.append(RowGroup(slice(2 * H, 3 * H), names[1:], columns[1:], bR, runs[k][1:]))
             else:
@@ -77,8 +79,9 @@ def rounded(parameters: dict[str, Array], groups: list[RowGroup], storage: str) 
     for group in groups:
         parts = [parameters[name][group.rows] for name in group.tensors]
         scaled = [part * units for part, units in zip(parts, group.units, strict=True)]
-        integers, scale = round_rows(np.concatenate(scaled, axis=1), storage)
-        values = np.split(integers * scale[:, None], np.cumsum([part.shape[1] for part in parts])[:-1], axis=1)
+        first = parts[0].shape[1] if len(parts) == 2 else 0
+        integers, scales, _ = round_parts(np.concatenate(scaled, axis=1), first, storage)
+        values = np.split(integers * scales, np.cumsum([part.shape[1] for part in parts])[:-1], axis=1)
         for name, value, units in zip(group.tensors, values, group.units, strict=True):
             if name not in result:
                 result[name] = np.array(parameters[name], dtype=np.float64)
