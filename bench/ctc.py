@@ -50,9 +50,8 @@ def main() -> None:
     times = interleave({"ours": ours, "torch": lambda: peer(x)}, seconds=options.seconds)
     a, b = (statistics.median(times[name]) for name in ("ours", "torch"))
     print(f"{options.threads} thread(s), N {N}, T {T}, K {K}, {L} labels: {a * 1e3:.2f} ms, PyTorch {b * 1e3:.2f} ms")
-    print(
-        f"ratio {b / a:.2f}; largest error of the gradient {np.abs(gradient - slopes.numpy()).max():.1e}, {rounding:.1e}"
-    )
+    error = np.abs(gradient - slopes.numpy()).max()
+    print(f"ratio {b / a:.2f}; largest error of the gradient {error:.1e}, PyTorch {rounding:.1e}")
 
 
 if __name__ == "__main__":

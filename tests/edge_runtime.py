@@ -32,18 +32,24 @@ def _struct(name: str, fields: str, others: dict[str, Any] | None = None) -> typ
     return type(name, (Structure,), {"_fields_": listed})
 
 
-CMatrix = _struct("CMatrix", "p product, weights, bias, multiplier, float_bias, starts, columns; u groups, blocks, shift")
+CMatrix = _struct(
+    "CMatrix", "p product, weights, bias, multiplier, float_bias, starts, columns; u groups, blocks, shift"
+)
 CLayer = _struct(
     "CLayer",
-    "p cell, matrices, peepholes, float_peepholes, initial_h, initial_cells, initial_stabilisers; u inputs, hidden, x_width,"
-    "h_width, cell_width, stabiliser_width, activations_at, cells_at, stabilisers_at; i limit, output_multiplier;"
-    "u output_shift, cell_bits, peephole_bits, options",
+    "p cell, matrices, peepholes, float_peepholes, initial_h, initial_cells, initial_stabilisers; u inputs, hidden,"
+    "x_width, h_width, cell_width, stabiliser_width, activations_at, cells_at, stabilisers_at; i limit,"
+    "output_multiplier; u output_shift, cell_bits, peephole_bits, options",
 )
-CDense = _struct("CDense", "p apply; m matrix; u outputs, activation; i limit, output_multiplier; u output_shift", {"m": CMatrix})
+CDense = _struct(
+    "CDense",
+    "p apply; m matrix; u outputs, activation; i limit, output_multiplier; u output_shift",
+    {"m": CMatrix},
+)
 CModel = _struct(
     "CModel",
-    "p layers, dense, pool, finish, centre, scale; u layer_count, directions, dense_count, inputs, outputs, kind, pooling;"
-    "i input_limit; u activation_count, cell_count, stabiliser_count, pooled_width, next_width, scratch_count",
+    "p layers, dense, pool, finish, centre, scale; u layer_count, directions, dense_count, inputs, outputs, kind,"
+    "pooling; i input_limit; u activation_count, cell_count, stabiliser_count, pooled_width, next_width, scratch_count",
 )
 CMemory = _struct("CMemory", "p activations, cells, stabilisers, pooled, steps, scratch")
 
@@ -87,7 +93,8 @@ class Runtime:
             self.kept.append(matrices)
             cell_type = np.float32 if self.real else np.int16
             layers.append(CLayer(
-                self.function(f"lstmcore_edge_{layer.cell}" + ("_float" if self.real else "")), ctypes.addressof(matrices),
+                self.function(f"lstmcore_edge_{layer.cell}" + ("_float" if self.real else "")),
+                ctypes.addressof(matrices),
                 None if self.real else self.array(layer.peepholes, np.int16),
                 self.array(layer.peepholes, np.float32) if self.real else None,
                 self.array(layer.initial_h, self.activation), self.array(layer.initial_cells, cell_type),
@@ -119,13 +126,14 @@ class Runtime:
             self.function(f"lstmcore_edge_{program.pooling}{suffix}") if has_pool else None,
             self.function(f"lstmcore_edge_{program.pooling}_finish{suffix}") if has_pool else None,
             self.array(program.centre, np.float32), self.array(program.scale, np.float32),
-            len(layers) // program.directions, program.directions, len(dense), program.inputs, program.outputs, number,
-            ["last", "mean", "max", "none"].index(program.pooling), program.input_limit, *sizes, pooled_width, next_width,
-            scratch,
+            len(layers) // program.directions, program.directions, len(dense), program.inputs, program.outputs,
+            number, ["last", "mean", "max", "none"].index(program.pooling), program.input_limit, *sizes, pooled_width,
+            next_width, scratch,
         )  # fmt: skip
         # What a step leaves undefined must not matter: memory begins as anything.
         pooled_type = {"mean": np.float32 if self.real else np.int64}.get(program.pooling, self.activation)
-        types = (self.activation, np.float32 if self.real else np.int16, np.int32, pooled_type, np.uint32, self.activation)
+        cell_type = np.float32 if self.real else np.int16
+        types = (self.activation, cell_type, np.int32, pooled_type, np.uint32, self.activation)
         counts = (*sizes, pooled_width if has_pool else 0, int(has_pool), scratch)
         self.parts = [np.full(count, 77, kind) for count, kind in zip(counts, types, strict=True)]
         self.memory = CMemory(*(part.ctypes.data if part.size else None for part in self.parts))

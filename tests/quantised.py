@@ -1,4 +1,4 @@
-"""Networks to quantise: every cell, option, pooling and head of the edge runtime, with weights that are far from small."""
+"""Networks to quantise: every cell, option, pooling and head of the edge runtime, with weights that are not small."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from lstmcore import Model, _core
+from lstmcore.edge.calibration import observe
 from lstmcore.edge.network import read_edge_network
 from lstmcore.edge.program import Program
-from lstmcore.edge.rounding import rounded, row_groups
+from lstmcore.edge.rounding import RowGroup, rounded, row_groups
 
 I, H, K = 5, 6, 3
 
@@ -83,13 +84,18 @@ def make_data(seed: int = 0, count: int = 40, longest: int = 25) -> list[np.ndar
     return [(rng.normal(size=(length, I)) * scale + mean).astype(np.float32) for length in lengths]
 
 
-def rounded_model(model: Model, program: Program) -> Model:
-    """The float network whose weights are exactly those that the program's integers stand for."""
+def groups_of(model: Model, program: Program, X: list[np.ndarray]) -> list[RowGroup]:
+    """Which rows of the model's tensors share a scale in a program calibrated on X."""
+    network = read_edge_network(model)
+    return row_groups(network, program, observe(network, X))
+
+
+def rounded_model(model: Model, program: Program, X: list[np.ndarray]) -> Model:
+    """The float network whose weights are exactly those that the integers of a program calibrated on X stand for."""
     core = _core.Model(model.config)
     core.set_preprocessing(**model.core.preprocessing)
     storage = "int4" if program.layers[0].matrices[0].storage == "int4" else "int8"
-    groups = row_groups(read_edge_network(model), program)
-    core.set_parameters({**model.parameters, **rounded(model.parameters, groups, storage)})
+    core.set_parameters({**model.parameters, **rounded(model.parameters, groups_of(model, program, X), storage)})
     return Model(core, model.classes, model.single_target)
 
 

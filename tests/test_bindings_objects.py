@@ -446,7 +446,7 @@ def test_metadata_is_kept_unless_replaced(tmp_path: Path) -> None:
         (
             {"loss": "mse"},
             ValueError,
-            "loss: expected one of 'cross_entropy', 'squared', 'absolute', 'huber', got 'mse'",
+            "loss: expected one of 'cross_entropy', 'squared', 'absolute', 'huber', 'quantile', 'gaussian', got 'mse'",
         ),
         ({"solver": "lbfgs"}, ValueError, "solver: expected one of 'sgd', 'rmsprop', 'adam', 'adamw', got 'lbfgs'"),
         ({"schedule": "x"}, ValueError, "schedule: expected one of 'constant', 'step', 'cosine', 'plateau', got 'x'"),

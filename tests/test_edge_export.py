@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +25,24 @@ UNDEFINED = ["-fsanitize=undefined", "-fno-sanitize-recover=all"]
 needs_compiler = pytest.mark.skipif(CC is None or CXX is None, reason="needs a C and a C++ compiler")
 
 
+@functools.cache
+def runtime(*options: str) -> Path:
+    """The runtime compiled once for each set of options, which begin with the compiler."""
+    folder = Path(tempfile.mkdtemp(prefix="lstmcore-edge-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for file, text in runtime_sources().items():
+        (folder / file).write_text(text)
+    command = [*options, *STRICT, "-c", "-o", "runtime.o", "lstmcore_edge.c"]
+    built = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    return folder / "runtime.o"
+
+
 def build_and_run(folder: Path, *options: str, main: str = "main.c") -> str:
     """Standard output of the program; `options` begin with the compiler."""
     name = next(p.stem for p in folder.glob("*.c") if p.stem not in ("main", "lstmcore_edge") and p.name != main)
-    sources = [main, f"{name}.c", "lstmcore_edge.c"]
-    command = [*options, *STRICT, "-o", "program", *sources]
+    # `-x none`: what follows is told by its suffix again, as the object is.
+    command = [*options, *STRICT, "-o", "program", main, f"{name}.c", "-x", "none", str(runtime(*options))]
     built = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     done = subprocess.run([str(folder / "program")], capture_output=True, text=True, check=False)
@@ -224,4 +240,52 @@ def test_the_runtime_is_freestanding(tmp_path):
         (tmp_path / file).write_text(text)
     subprocess.run([CC, "-std=c99", "-O2", "-c", "lstmcore_edge.c"], cwd=tmp_path, check=True)
     listed = subprocess.run(["nm", "-u", "lstmcore_edge.o"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert set(listed.stdout.split()) - {"U", "_GLOBAL_OFFSET_TABLE_"} <= {"memcpy", "memset", "memmove"}
+    # On x86 the compiler's own record of what the processor has, which chooses AVX2.
+    assert set(listed.stdout.split()) - {"U", "_GLOBAL_OFFSET_TABLE_"} <= {"memcpy", "memset", "memmove", "__cpu_model"}
+
+
+WRAPPER = r"""
+#include "net.h"
+#include "lstmcore_edge.hpp"
+#include <cstdio>
+#include <cstring>
+
+using Network = lstmcore::edge::Network<net_traits>;
+
+int main() {
+  static_assert(Network::inputs == NET_INPUTS && Network::outputs == NET_OUTPUTS);
+  static Network network;
+  std::array<Network::Activations, NET_TEST_STEPS> x{};
+  std::memcpy(x.data(), net_test_x, sizeof(x));
+  const auto out = network.run_quantised(x);
+  if (sizeof(out) != sizeof(net_test_out) || std::memcmp(&out, net_test_out, sizeof(out)) != 0) return 1;
+  if constexpr (Network::streams) {
+    network.reset();
+    Network::Outputs last{};
+    for (const auto& row : x) last = network.step_quantised(row);
+    const std::size_t before = sizeof(net_test_out) / sizeof(*net_test_out) - NET_OUTPUTS;
+    if (std::memcmp(&last, net_test_out + before, sizeof(last)) != 0) return 2;
+    Network::Features zeros{};
+    network.advance(zeros);
+    const auto next = network.step(zeros);
+    if (Network::argmax(next) >= Network::outputs) return 3;
+    double sum = 0;
+    for (const auto p : Network::softmax(next)) sum += static_cast<double>(p);
+    std::printf("%.6f\n", sum);
+  }
+  return 0;
+}
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["int8", "int16", "float32"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_cxx_wrapper(tmp_path, network, kind):
+    program = random_program(np.random.default_rng(4), "lstm", kind=kind, **NETWORKS[network])
+    write_c(program, tmp_path, name="net", example=example_of(program))
+    (tmp_path / "wrapper.cpp").write_text(WRAPPER, encoding="utf-8")
+    (tmp_path / "main.c").unlink()
+    printed = build_and_run(tmp_path, CXX, "-x", "c++", "-std=c++17", main="wrapper.cpp")
+    if program.directions == 1:
+        assert float(printed) == pytest.approx(1 if kind == "float32" else 32768, rel=1e-3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import platform
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from edge_programs import CELL_OPTIONS, random_program
 from edge_runtime import Runtime, c_compilers, compiled, table
+from lstmcore import _core
 from reference import edge
 
 COMPILERS = c_compilers()
@@ -68,21 +70,23 @@ def libraries(tmp_path_factory):
     return lambda name: _library(folder, name)
 
 
+POOLINGS = ("last", "mean", "max", "none")
+
+
 def _networks():
     """A network for every cell, option, kind and storage; sizes, layers, directions, pooling and head vary."""
     sizes = [(1, 1), (3, 5), (4, 4), (2, 3), (9, 17), (17, 6), (5, 33), (12, 8)]
-    poolings = ["last", "mean", "max", "none"]
     heads = [(), ((5, "tanh"),), ((6, "selu"), (3, "relu")), ((4, "linear"), (9, "selu"), (2, "tanh"))]
     number = 0
     for cell, options in CELL_OPTIONS:
         for kind, storage in INTEGERS:
             for half in range(2):
                 inputs, hidden = sizes[number % len(sizes)]
-                yield number, dict(
-                    cell=cell, options=options, kind=kind, storage=storage, inputs=inputs, hidden=hidden,
-                    layers=1 + number // 3 % 3, directions=1 + half, pooling=poolings[number // 2 % 4],
-                    head=heads[number % 4], outputs=1 + number % 6,
-                )  # fmt: skip
+                yield number, {
+                    "cell": cell, "options": options, "kind": kind, "storage": storage, "inputs": inputs,
+                    "hidden": hidden, "layers": 1 + number // 3 % 3, "directions": 1 + half,
+                    "pooling": POOLINGS[number // 2 % 4], "head": heads[number % 4], "outputs": 1 + number % 6,
+                }  # fmt: skip
                 number += 1
 
 
@@ -140,7 +144,7 @@ def test_many_columns(libraries, build):
 
 
 FLOATS = [
-    (cell, options, dict(layers=1 + n % 2, directions=1 + n // 2 % 2, pooling=("last", "mean", "max", "none")[n % 4]))
+    (cell, options, {"layers": 1 + n % 2, "directions": 1 + n // 2 % 2, "pooling": POOLINGS[n % 4]})
     for n, (cell, options) in enumerate(CELL_OPTIONS)
 ]
 
@@ -186,7 +190,8 @@ def test_accuracy_of_the_functions():
     down = x[x <= 0]
     assert np.abs(edge.exp(down) / 2**15 - np.exp(down / 4096)).max() < 2e-4
     np.testing.assert_array_equal(edge.logistic(x) + edge.logistic(-x), 2**15)
-    assert np.all(np.diff(edge.logistic(x)) >= 0) and np.all(np.diff(edge.tanh(x)) >= 0) and np.all(np.diff(edge.exp(down)) >= 0)
+    for rising in (edge.logistic(x), edge.tanh(x), edge.exp(down)):
+        assert np.all(np.diff(rising) >= 0)
 
 
 @pytest.mark.parametrize("build", BUILDS)
@@ -197,14 +202,16 @@ def test_probabilities(libraries, build):
         for reach in (2**12, 2**17, 2**20, 2**29 - 1):
             logits = rng.integers(-reach, reach + 1, count).astype(np.int32)
             found = np.zeros(count, np.uint16)
-            library.lstmcore_edge_softmax(ctypes.c_void_p(logits.ctypes.data), count, ctypes.c_void_p(found.ctypes.data))
+            integers = ctypes.c_void_p(logits.ctypes.data)
+            library.lstmcore_edge_softmax(integers, count, ctypes.c_void_p(found.ctypes.data))
             np.testing.assert_array_equal(found, edge.softmax(logits))
-            assert library.lstmcore_edge_argmax(ctypes.c_void_p(logits.ctypes.data), count) == logits.argmax()
+            assert library.lstmcore_edge_argmax(integers, count) == logits.argmax()
             exact = np.exp((logits - logits.max()) / 65536)
             assert np.abs(found / 2**15 - exact / exact.sum()).max() < 4e-4
             real = (logits / 65536).astype(np.float32)
             floats = np.zeros(count, np.float32)
-            library.lstmcore_edge_softmax_float(ctypes.c_void_p(real.ctypes.data), count, ctypes.c_void_p(floats.ctypes.data))
+            given = ctypes.c_void_p(real.ctypes.data)
+            library.lstmcore_edge_softmax_float(given, count, ctypes.c_void_p(floats.ctypes.data))
             exact = np.exp(real.astype(np.float64) - real.max())
             np.testing.assert_allclose(floats, exact / exact.sum(), rtol=2e-6, atol=1e-35)
     equal = np.array([3, 7, 7, 1], np.int32)
@@ -233,10 +240,11 @@ def test_refused_calls_change_nothing(libraries):
     before = [part.copy() for part in runtime.parts]
     x = np.zeros((4, program.inputs), np.int8)
     for steps, count in ((0, 1000), (4, 0), (4, 31)):
-        assert -1 == runtime.library.lstmcore_edge_run(
+        failed = runtime.library.lstmcore_edge_run(
             ctypes.byref(runtime.model), ctypes.byref(runtime.memory), ctypes.c_void_p(x.ctypes.data), steps,
             ctypes.c_void_p(x.ctypes.data), ctypes.c_size_t(count), ctypes.c_void_p(x.ctypes.data),
         )  # fmt: skip
+        assert failed == -1
     for part, old in zip(runtime.parts, before, strict=True):
         np.testing.assert_array_equal(part, old)
 
@@ -267,17 +275,20 @@ def _worst(program, rng):
 
     layers = []
     for each in program.layers:
-        peepholes = None if each.peepholes is None else rng.choice([-32767, 32767], each.peepholes.shape).astype(np.int16)
+        peepholes = each.peepholes
+        if peepholes is not None:
+            peepholes = rng.choice([-32767, 32767], peepholes.shape).astype(np.int16)
         cell_bits = int(rng.choice([4, 15]))
         layers.append(replace(
             each, matrices=tuple(map(matrix, each.matrices)), peepholes=peepholes, cell_bits=cell_bits,
             peephole_bits=13 - cell_bits if cell_bits == 4 else 1, output_multiplier=65535,
         ))  # fmt: skip
-    return replace(program, layers=tuple(layers), dense=tuple(replace(d, matrix=matrix(d.matrix)) for d in program.dense))
+    dense = tuple(replace(each, matrix=matrix(each.matrix)) for each in program.dense)
+    return replace(program, layers=tuple(layers), dense=dense)
 
 
 def test_no_overflow_at_the_ends_of_every_range(tmp_path, capfd):
-    """Undefined behaviour is looked for in the portable build with everything saturated, and values stay the reference's."""
+    """Undefined behaviour is looked for in the portable build with everything saturated; values stay exact."""
     library = compiled(tmp_path, C, "-std=c99", "-O1", "-g", "-DLSTMCORE_EDGE_PORTABLE", "-fsanitize=undefined")
     for number, (cell, options) in enumerate(CELL_OPTIONS * 2):
         for kind, storage in INTEGERS:
@@ -301,9 +312,22 @@ def test_a_million_steps(tmp_path, capfd):
         program = _worst(random_program(rng, cell, options, inputs=1, hidden=1, outputs=1, pooling="mean"), rng)
         runtime = Runtime(library, program)
         runtime.reset()
-        x = np.tile(rng.choice([-127, 127], (1000, 1)), (350, 1))
+        x = np.tile(rng.choice([-127, 127], (1000, 1)), (500, 1))  # run twice
         runtime.run(x)
         assert np.all(np.isfinite(runtime.run(x)))
         for part in runtime.parts[:2]:
             assert np.abs(part.astype(np.int64)).max(initial=0) <= 32767
     assert "runtime error" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("storage", "lowest", "expected"), [("int8", -128, "-127 ... 127"), ("int4", -8, "-7 ... 7")])
+def test_weights_without_a_negative_are_refused(storage, lowest, expected):
+    """Fast products take signs of int8 weights, int4 times 16."""
+    program = random_program(np.random.default_rng(1), "elman", storage=storage)
+    (matrix,) = program.layers[0].matrices
+    weights = matrix.weights.copy()
+    weights[0, 0] = lowest
+    bias, multiplier = np.zeros_like(matrix.bias), matrix.multiplier
+    layer = replace(program.layers[0], matrices=(replace(matrix, weights=weights, bias=bias, multiplier=multiplier),))
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        _core.EdgeModel(replace(program, layers=(layer,)).fields())

@@ -19,7 +19,7 @@ ALLOWED = {
     "sequence": {"base", "math", "cells", "kernels", "sequence", "public"},
     "model": {"base", "math", "cells", "kernels", "sequence", "model", "public"},
     "train": {"base", "math", "cells", "kernels", "sequence", "model", "train", "public"},
-    "engine": {"base", "math", "cells", "kernels", "sequence", "model", "train", "engine", "facade", "public"},
+    "engine": {"base", "math", "cells", "kernels", "sequence", "model", "train", "engine", "edge", "facade", "public"},
     "facade": {"public"},
     "cuda": {"base", "math", "cells", "cuda", "public"},
     # The library around the engines: compiled once, without Eigen and without an engine's namespace.
@@ -37,7 +37,7 @@ RESTRICTED = {
     r"pybind11/.*": {"bindings"},
     r"Eigen/.*": {"base", "math", "cells", "kernels", "sequence", "model", "train", "engine"},
     r"omp\.h": {"base"},
-    r"(imm|x86|arm_neon|nmm|emm|xmm).*\.h|arm_.*\.h": {"base", "kernels"},
+    r"(imm|x86|arm_neon|nmm|emm|xmm).*\.h|arm_.*\.h": {"base", "kernels", "edge"},
     r"cuda.*": {"cuda"},
     r"Python\.h": {"bindings"},
 }
@@ -67,7 +67,7 @@ def level_of(path: str) -> str:
 
 def resolve(root: Path, source: Path, name: str) -> str | None:
     """Path below cpp/ of an include of ours, or None."""
-    for folder in (source.parent, root / "src", root / "include"):
+    for folder in (source.parent, root / "src", root / "include", root / "edge"):
         target = (folder / name).resolve()
         if target.is_file() and target.is_relative_to(root):
             return target.relative_to(root).as_posix()

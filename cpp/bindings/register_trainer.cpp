@@ -261,7 +261,10 @@ Parameters
 ----------
 model : Model
 options : dict
-    loss: 'cross_entropy' (default; needs a softmax head), 'squared', 'absolute' or 'huber' (with huber_delta, 1.0);
+    loss: 'cross_entropy' (default; needs a softmax head), 'squared', 'absolute', 'huber' (with huber_delta, 1.0),
+    'quantile' (with quantiles, a list of Q levels in (0, 1); output k·Q + q is level q of number k, and y has every number
+    Q times) or 'gaussian' (outputs 2k and 2k + 1 are mean and raw deviation r, σ = 10⁻³ + log(1 + exp r), of number k, and
+    y has every number twice);
     solver: 'adam' (default; Kingma & Ba 2015), 'adamw' (Loshchilov & Hutter 2019), 'rmsprop' (Tieleman & Hinton 2012),
     'sgd'; learning_rate 1e-3; momentum 0.9 and nesterov False (sgd); beta_1 0.9, beta_2 0.999 and epsilon 1e-8 (adam,
     adamw; epsilon also rmsprop); rho 0.99 (rmsprop); alpha 0.0, L2 penalty on weights, not biases (adamw: decoupled decay);

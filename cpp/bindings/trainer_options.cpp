@@ -4,6 +4,7 @@
 #include <lstmcore/trainer.hpp>
 
 #include <algorithm>
+#include <string>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -20,8 +21,9 @@ struct Choice {
 struct Threads {};
 struct Seed {};
 
-using Member = std::variant<double TrainerConfig::*, std::int64_t TrainerConfig::*, bool TrainerConfig::*, Threads,
-                            Seed, Choice<Loss>, Choice<Solver>, Choice<Schedule>>;
+using Member =
+    std::variant<double TrainerConfig::*, std::int64_t TrainerConfig::*, bool TrainerConfig::*,
+                 std::vector<double> TrainerConfig::*, Threads, Seed, Choice<Loss>, Choice<Solver>, Choice<Schedule>>;
 
 struct Option {
   const char* name;
@@ -37,9 +39,12 @@ const std::vector<Option>& trainer_options() {
                     {{"cross_entropy", Loss::cross_entropy},
                      {"squared", Loss::squared},
                      {"absolute", Loss::absolute},
-                     {"huber", Loss::huber}}},
+                     {"huber", Loss::huber},
+                     {"quantile", Loss::quantile},
+                     {"gaussian", Loss::gaussian}}},
        false},
       {"huber_delta", &C::huber_delta, false},
+      {"quantiles", &C::quantiles, false},
       {"solver",
        Choice<Solver>{
            &C::solver,
@@ -84,6 +89,14 @@ struct Assign {
   void operator()(double TrainerConfig::* member) const { config.*member = to_number(value, name); }
   void operator()(std::int64_t TrainerConfig::* member) const { config.*member = to_integer(value, name); }
   void operator()(bool TrainerConfig::* member) const { config.*member = to_bool(value, name); }
+  void operator()(std::vector<double> TrainerConfig::* member) const {
+    if (!py::isinstance<py::list>(value) && !py::isinstance<py::tuple>(value)) {
+      throw py::type_error(name + ": expected a list of numbers, got " + type_of(value));
+    }
+    // A copy: reading numbers may run Python code, which could change a list.
+    const py::tuple numbers(py::reinterpret_borrow<py::object>(value));
+    for (const py::handle number : numbers) (config.*member).push_back(to_number(number, name));
+  }
   void operator()(Threads) const { config.n_threads = to_threads(value, name); }
   void operator()(Seed) const { config.seed = to_seed(value, name); }
   template <class Enum>

@@ -93,17 +93,20 @@ LCE_INLINE lce_value lce_high(lce_value a, lce_value b) { /* unsigned products; 
 }
 #endif
 
+LCE_INLINE int32_t lce_pair(const uint16_t *table, int index) { /* an entry and the next one; 0 ≤ index */
+  int32_t pair;
+  (void)memcpy(&pair, table + (uint32_t)index, sizeof(pair));
+  return pair;
+}
 LCE_INLINE lce_value lce_interpolate(const uint16_t *table, lce_value position, uint32_t bits) {
   const int32_t one = (int32_t)1 << bits;
   const lce_value index = position >> (int32_t)bits, fraction = position & (one - 1);
   const __m128i weights = (__m128i)(fraction * 65536 + (one - fraction)); /* of the entry and of the next one */
-  int32_t pairs[4];
-  uint32_t lane;
-  for (lane = 0; lane < 4U; ++lane) {
-    (void)memcpy(&pairs[lane], table + index[lane], sizeof(pairs[lane]));
-  }
+  const __m128i at = (__m128i)index; /* below 2^15 */
+  const lce_value pairs = {lce_pair(table, _mm_extract_epi16(at, 0)), lce_pair(table, _mm_extract_epi16(at, 2)),
+                           lce_pair(table, _mm_extract_epi16(at, 4)), lce_pair(table, _mm_extract_epi16(at, 6))};
   /* Entries as int16: 2^15 less than they are, and so is every weighted mean. */
-  return ((lce_value)_mm_madd_epi16((__m128i)(lce_get(pairs) ^ (int32_t)0x80008000), weights) +
+  return ((lce_value)_mm_madd_epi16((__m128i)(pairs ^ (int32_t)0x80008000), weights) +
           (one * 32768 + one / 2)) >> (int32_t)bits;
 }
 

@@ -2,8 +2,8 @@
  *
  * No heap, no libm, no global state; no floating point where a model is quantised. Weights and sizes are constants that
  * `export_c` writes beside these files; state and scratch belong to the caller. Desktop predictions of a quantised model
- * run this very code, and every path chosen at compile time (portable C, Armv7E-M DSP, Armv8.1-M MVE, NEON, AVX2) gives
- * the same bits.
+ * run this very code, and every path chosen at compile time (portable C, Armv7E-M DSP, Armv8.1-M MVE, NEON, SSE, AVX2)
+ * gives the same bits. LSTMCORE_EDGE_PORTABLE leaves portable C alone.
  *
  * Letters: T time steps, I input features, H hidden units, D directions, L layers, K outputs.
  *

@@ -77,7 +77,14 @@ LCE_INLINE void lce_dense(const lstmcore_edge_matrix *matrix, uint32_t group, ui
   uint32_t left = count;
 #if defined(LCE_SHARE)
   for (; left >= 4U; left -= 4U) {
-    lce_four_groups(w, matrix->blocks, a, packed, wide, bias, out);
+#if defined(LCE_CHOOSE_AT_RUN_TIME)
+    if (!packed && !wide && __builtin_cpu_supports("avx2")) {
+      lce_four_groups_avx2(w, matrix->blocks, (const int8_t *)a, bias, out);
+    } else
+#endif
+    {
+      lce_four_groups(w, matrix->blocks, a, packed, wide, bias, out);
+    }
     w += 4U * stride;
     bias += 16;
     out += 16;

@@ -144,6 +144,44 @@ LCE_INLINE lce_sums lce_add(lce_sums s, lce_weights w, lce_columns c, int wide) 
   }
 }
 
+#if defined(__x86_64__)
+/* The product that takes the time, four row groups of int8, with AVX2 where the processor turns out to have it: as above,
+ * two blocks at a time. It makes up for builds without -mavx2, three times as fast as SSE2. */
+#define LCE_CHOOSE_AT_RUN_TIME
+
+__attribute__((target("avx2"))) static void lce_four_groups_avx2(const unsigned char *w, uint32_t blocks, const int8_t *x,
+                                                                const int32_t *bias, int32_t *out) {
+  const __m256i spread = _mm256_set_epi32(0x07060504, 0x07060504, 0x07060504, 0x07060504, 0x03020100, 0x03020100,
+                                          0x03020100, 0x03020100);
+  const __m256i ones = _mm256_set1_epi16(1);
+  const size_t stride = (size_t)16 * blocks;
+  __m256i sums[4];
+  uint32_t b, g;
+  for (g = 0; g < 4U; ++g) {
+    sums[g] = _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(bias + (size_t)4 * g)));
+  }
+  for (b = 0; b < blocks; b += 2U) {
+    const int both = b + 1U < blocks;
+    int64_t bytes = 0;
+    __m256i columns, size;
+    (void)memcpy(&bytes, x + (size_t)4 * b, both ? 8U : 4U);
+    columns = _mm256_shuffle_epi8(_mm256_set1_epi64x(bytes), spread);
+    size = _mm256_abs_epi8(columns);
+    for (g = 0; g < 4U; ++g) {
+      const unsigned char *from = w + g * stride + (size_t)16 * b;
+      const __m256i weights = both ? _mm256_loadu_si256((const __m256i *)(const void *)from)
+                                   : _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)from));
+      const __m256i pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(weights, columns));
+      sums[g] = _mm256_add_epi32(sums[g], _mm256_madd_epi16(pairs, ones));
+    }
+  }
+  for (g = 0; g < 4U; ++g) {
+    const __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(sums[g]), _mm256_extracti128_si256(sums[g], 1));
+    _mm_storeu_si128((__m128i *)(void *)(out + (size_t)4 * g), sum);
+  }
+}
+#endif
+
 #endif
 
 #endif

@@ -237,6 +237,30 @@ void bad_arguments_are_named() {
   CHECK_THROWS_WITH(layer.backward(tape, nullptr, nullptr, nullptr, nullptr, y.data()), std::invalid_argument, "empty");
 }
 
+void masked_weights_stay_zero() {
+  Model model(model_config("lstm", Pooling::last, Activation::identity, 1));
+  TrainerConfig training;
+  training.loss = Loss::squared;
+  Trainer trainer(model, training);
+  const Batch batch(10, 6, 5, 2);
+  const std::vector<double> values(10, 1.0);
+  Targets targets;
+  targets.values = values.data();
+  const auto count = static_cast<std::size_t>(model.parameter_count());
+  const auto* w = static_cast<const float*>(model.parameters());
+  std::vector<std::uint8_t> mask(count, 1);
+  for (std::size_t k = 0; k < count; k += 3) mask[k] = 0;
+  trainer.set_mask(mask);
+  trainer.step(batch.view(), targets);
+  bool zeros = true;
+  for (std::size_t k = 0; k < count; k += 3) zeros = zeros && w[k] == 0.0F;
+  CHECK(zeros);
+  CHECK_THROWS_WITH(trainer.set_mask({1, 0}), std::invalid_argument, "mask: expected one entry for each of");
+  trainer.set_mask({});
+  trainer.step(batch.view(), targets);
+  CHECK(w[0] != 0.0F);
+}
+
 void cancelling_leaves_the_weights_of_the_last_batch() {
   Model model(model_config("lstm", Pooling::last, Activation::identity, 1));
   Trainer trainer(model, [] {
@@ -264,6 +288,7 @@ int main() {
   training_does_not_depend_on_threads();
   training_by_hand();
   bad_arguments_are_named();
+  masked_weights_stay_zero();
   cancelling_leaves_the_weights_of_the_last_batch();
   return check::result();
 }

@@ -197,27 +197,46 @@ void losses() {
              1e-15);
   CHECK_EQ(evaluate_loss<double>(Loss::squared, 1, batch, nullptr).weight, 2.5);
 
+  batch.weights = nullptr;
+  const std::vector<double> levels{0.5, 0.9};
+  CHECK_NEAR(evaluate_loss<double>(Loss::quantile, 1, batch, nullptr, 0, levels).mean(),
+             (0.5 * 0.2 + 0.9 * 1.6 + 0.5 * 0.3 + 0.1 * 2.1 + 0.0 + 0.9 * 2.1) / 6, 1e-15);
+  double likelihood = 0.0;
+  for (std::size_t k = 0; k < 6; k += 2) {
+    const double sigma = 1e-3 + std::log(1 + std::exp(scores[k + 1])), z = (scores[k] - values[k]) / sigma;
+    likelihood -= std::log(std::exp(-0.5 * z * z) / (sigma * std::sqrt(2 * std::acos(-1.0)))) / 3;
+  }
+  CHECK_NEAR(evaluate_loss<double>(Loss::gaussian, 1, batch, nullptr).mean(), likelihood, 1e-14);
+  // A raw deviation far below 0 leaves the bound, one far above 0 itself.
+  const std::array<double, 4> far{0.0, -800.0, 0.0, 800.0}, zeros{};
+  LossBatch<double> bounds{1, 4, far.data(), nullptr, zeros.data(), nullptr};
+  CHECK_NEAR(evaluate_loss<double>(Loss::gaussian, 1, bounds, nullptr).mean(),
+             0.5 * (std::log(1e-3) + std::log(800.001)) + 0.5 * std::log(2 * std::acos(-1.0)), 1e-14);
+  batch.weights = weights.data();
+
   const std::array<std::int32_t, 3> labels{1, 0, 1};
   batch.labels = labels.data();
   const double first = std::log(1 + std::exp(1.5)), second = std::log(1 + std::exp(-1.9));
   CHECK_NEAR(evaluate_loss<double>(Loss::cross_entropy, 1, batch, nullptr).mean(), (2 * first + 0.5 * second) / 2.5,
              1e-15);
 
+  constexpr std::array<Loss, 6> every_loss{Loss::cross_entropy, Loss::squared,  Loss::absolute,
+                                           Loss::huber,         Loss::quantile, Loss::gaussian};
   // Gradients against central differences, every loss and every score.
-  for (const Loss loss : {Loss::cross_entropy, Loss::squared, Loss::absolute, Loss::huber}) {
+  for (const Loss loss : every_loss) {
     for (const bool weighted : {false, true}) {
       batch.weights = weighted ? weights.data() : nullptr;
       std::array<double, 6> gradient{}, moved = scores;
       gradient.fill(77.0);
       batch.scores = scores.data();
-      evaluate_loss(loss, 0.7, batch, gradient.data());
+      evaluate_loss(loss, 0.7, batch, gradient.data(), 0, levels);
       batch.scores = moved.data();
       for (std::size_t k = 0; k < 6; ++k) {
         constexpr double h = 1e-6;
         moved[k] = scores[k] + h;
-        const double above = evaluate_loss<double>(loss, 0.7, batch, nullptr).mean();
+        const double above = evaluate_loss<double>(loss, 0.7, batch, nullptr, 0, levels).mean();
         moved[k] = scores[k] - h;
-        const double below = evaluate_loss<double>(loss, 0.7, batch, nullptr).mean();
+        const double below = evaluate_loss<double>(loss, 0.7, batch, nullptr, 0, levels).mean();
         moved[k] = scores[k];
         CHECK_NEAR(gradient[k], (above - below) / (2 * h), 1e-9);
       }
@@ -230,9 +249,9 @@ void losses() {
   const std::array<double, 3> none{};
   batch.weights = none.data();
   std::array<double, 6> gradient{};
-  for (const Loss loss : {Loss::cross_entropy, Loss::squared, Loss::absolute, Loss::huber}) {
+  for (const Loss loss : every_loss) {
     gradient.fill(5.0);
-    CHECK_EQ(evaluate_loss(loss, 1.0, batch, gradient.data()).mean(), 0.0);
+    CHECK_EQ(evaluate_loss(loss, 1.0, batch, gradient.data(), 0, levels).mean(), 0.0);
     for (const double g : gradient) CHECK_EQ(g, 0.0);
   }
   // A weight of 0 hides even scores that are not finite; a weight above 0 does not.
@@ -240,11 +259,11 @@ void losses() {
   const std::array<double, 6> broken{0.3, -1.2, 2.0, 0.1, nan, inf};
   batch.scores = broken.data();
   batch.weights = weights.data();
-  for (const Loss loss : {Loss::cross_entropy, Loss::squared, Loss::absolute, Loss::huber}) {
-    CHECK(std::isfinite(evaluate_loss(loss, 1.0, batch, gradient.data()).mean()));
+  for (const Loss loss : every_loss) {
+    CHECK(std::isfinite(evaluate_loss(loss, 1.0, batch, gradient.data(), 0, levels).mean()));
     for (const double g : gradient) CHECK(std::isfinite(g));
     batch.weights = nullptr;
-    CHECK(!std::isfinite(evaluate_loss(loss, 1.0, batch, gradient.data()).mean()));
+    CHECK(!std::isfinite(evaluate_loss(loss, 1.0, batch, gradient.data(), 0, levels).mean()));
     CHECK(!std::isfinite(gradient[4]));
     batch.weights = weights.data();
   }

@@ -3,6 +3,7 @@
 ``import lstmcore`` loads NumPy and the compiled core. What needs scikit-learn, pandas or matplotlib loads on first use:
 
 - `SequenceClassifier`, `SequenceRegressor`: estimators for whole sequences (scikit-learn).
+- `SequenceForecaster`: how series go on; `backtest`: how well it would have forecast the past (scikit-learn).
 - `SequenceTagger`: a label for every step, by softmax or conditional random field (scikit-learn).
 - `SequenceTranscriber`: a shorter sequence of labels, without alignment, by CTC (scikit-learn).
 - `TreeClassifier`, `TreeRegressor`: estimators for trees and their nodes.
@@ -26,11 +27,13 @@ from ._core import ModelFileError, __version__, build_info, cells
 
 if TYPE_CHECKING:
     from . import converters, datasets, diagnostics, metrics, plotting
+    from ._backtest import backtest
     from ._fitting import EpochInfo
     from .classifier import SequenceClassifier
     from .convolutional import ConvRecurrent
     from .diagnostics import gate_statistics, gradient_flow
     from .edge.quantized_model import QuantizedModel
+    from .forecaster import SequenceForecaster
     from .frames import FrameForecaster
     from .model import Model, load_model
     from .persistence import load
@@ -53,6 +56,7 @@ __all__ = [
     "QuantizedModel",
     "Recurrent",
     "SequenceClassifier",
+    "SequenceForecaster",
     "SequenceRegressor",
     "SequenceTagger",
     "SequenceTranscriber",
@@ -60,6 +64,7 @@ __all__ = [
     "TreeRecurrent",
     "TreeRegressor",
     "__version__",
+    "backtest",
     "build_info",
     "cells",
     "converters",
@@ -85,12 +90,14 @@ _LAZY = {
     "QuantizedModel": "edge.quantized_model",
     "Recurrent": "recurrent",
     "SequenceClassifier": "classifier",
+    "SequenceForecaster": "forecaster",
     "SequenceRegressor": "regressor",
     "SequenceTagger": "tagger",
     "SequenceTranscriber": "transcriber",
     "TreeClassifier": "tree_classifier",
     "TreeRecurrent": "tree_layer",
     "TreeRegressor": "tree_regressor",
+    "backtest": "_backtest",
     "converters": None,
     "datasets": None,
     "diagnostics": None,

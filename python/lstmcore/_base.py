@@ -337,7 +337,7 @@ class SequenceEstimator(EpochEstimator):
         ranges: str = "mse",
         y: Any = None,
         finetune_epochs: int = 0,
-        finetune_learning_rate: float = 1e-3,
+        finetune_learning_rate: float = 3e-4,
         random_state: int = 0,
     ) -> QuantizedModel:
         """The fitted network in integers, as a microcontroller runs it; the estimator itself stays as it is.
@@ -365,7 +365,7 @@ class SequenceEstimator(EpochEstimator):
             Epochs of training on X_calibration and y in which every forward pass sees rounded weights and inputs, and
             the gradient goes to the weights as if they were not rounded (straight-through; Bengio, Léonard &
             Courville, 2013). Outputs of layers are not rounded in it, and nothing is dropped.
-        finetune_learning_rate : float, default 1e-3
+        finetune_learning_rate : float, default 3e-4
             Step size of Adam in fine-tuning, falling to 0 along half a cosine.
         random_state : int, default 0
             Order of sequences in fine-tuning.

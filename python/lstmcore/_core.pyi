@@ -316,7 +316,8 @@ class Model:
 
 @final
 class Trainer:
-    """options: the fields of lstmcore::TrainerConfig by name; loss in "cross_entropy", "squared", "absolute", "huber";
+    """options: the fields of lstmcore::TrainerConfig by name; loss in "cross_entropy", "squared", "absolute", "huber",
+    "quantile", "gaussian";
     solver in "sgd", "rmsprop", "adam", "adamw"; schedule in "constant", "step", "cosine", "plateau".
 
     Keeps the model alive, and needs it alone while a method runs. In the main thread Ctrl-C stops training after the

@@ -2,11 +2,13 @@
 
 Every function but `make_moving_digits`, whose frames are their own targets, returns ``(X, y)`` in a form that the
 estimators take as it is: X is an array (N, T, I) where all sequences have one length, otherwise a list of N arrays
-(T_i, I), with `make_tagged_sentences` of words; y has N entries. N sequences, T steps, I features.
+(T_i, I), with `make_tagged_sentences` of words; y has N entries, with that, `embedded_reber` and `noise_free_lag` a
+label for each step. N sequences, T steps, I features.
 
-`adding_problem`, `temporal_order` and `two_sequence` are those with which Hochreiter & Schmidhuber (1997, "Long
-Short-Term Memory", Neural Computation 9(8)) showed that an LSTM bridges long time lags. The answer depends on a few
-steps far before the end, everything between is noise, so a network that forgets scores no better than chance.
+`embedded_reber`, `noise_free_lag`, `distractor_lag`, `two_sequence`, `adding_problem`, `multiplication_problem` and
+`temporal_order` are experiments 1 to 6 of Hochreiter & Schmidhuber (1997, "Long Short-Term Memory", Neural Computation
+9(8)), which showed that an LSTM bridges long time lags: the answer depends on a few steps far before the end. They are
+run in docs/long-time-lags.md.
 
 `make_parity`, `make_modular_arithmetic` and `make_associative_recall` probe what a cell can compute at all: the first
 two need a state that every step may change (Delétang et al. 2023; Beck et al. 2024), the third a memory for many pairs
@@ -26,12 +28,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._expressions import expression_tokens, expression_values, make_expression_trees
+from ._long_time_lag import (
+    adding_problem,
+    check_integer,
+    distractor_lag,
+    embedded_reber,
+    embedded_reber_correct,
+    embedded_reber_successors,
+    multiplication_problem,
+    noise_free_lag,
+    temporal_order,
+    two_sequence,
+)
 from ._moving_digits import make_moving_digits
 from ._tagged_sentences import make_tagged_sentences
 
 __all__ = [
     "adding_problem",
     "digits_as_sequences",
+    "distractor_lag",
+    "embedded_reber",
+    "embedded_reber_correct",
+    "embedded_reber_successors",
     "expression_tokens",
     "expression_values",
     "load_japanese_vowels",
@@ -41,6 +59,8 @@ __all__ = [
     "make_moving_digits",
     "make_parity",
     "make_tagged_sentences",
+    "multiplication_problem",
+    "noise_free_lag",
     "read_ts",
     "temporal_order",
     "two_sequence",
@@ -205,153 +225,6 @@ def digits_as_sequences() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     return np.asarray(digits.images / 16.0, dtype=np.float64), np.asarray(digits.target, dtype=np.int64)
 
 
-def adding_problem(
-    n_sequences: int = 1000,
-    length: int = 100,
-    *,
-    variant: Literal["sum", "original"] = "sum",
-    random_state: RandomState = None,
-) -> tuple[NDArray[np.float64] | list[NDArray[np.float64]], NDArray[np.float64]]:
-    """The adding problem: add the two marked numbers of a long sequence (a regression).
-
-    Parameters
-    ----------
-    n_sequences : int, default 1000
-        N, at least 1.
-    length : int, default 100
-        T, at least 2 ("sum") or 22 ("original").
-    variant : "sum" or "original", default "sum"
-        "sum": the common form (Le, Jaitly & Hinton 2015, arXiv:1504.00941). Values are uniform in [0, 1); one step in
-        each half of the sequence is marked 1, all others 0; y is the sum of the two marked values. Answering 1.0
-        always has a mean squared error of 1/6.
-        "original": experiment 4 of Hochreiter & Schmidhuber (1997). Values are uniform in [-1, 1], lengths uniform in
-        T ... T + T/10; the marker is 1 at one of the first ten steps and at another of the first T/2 - 1, -1 at the
-        first and last step, otherwise 0; y = 0.5 + (x1 + x2) / 4, in [0, 1]. A value marked at the first step counts
-        as zero. Answering 0.5 always has a mean squared error of 1/24.
-    random_state : int, numpy.random.Generator or None, default None
-        The same int gives the same data.
-
-    Returns
-    -------
-    X : array (N, T, 2), or for "original" a list of N arrays (T_i, 2); feature 0 is the value, feature 1 the marker
-    y : array (N,)
-    """
-    _check("n_sequences", n_sequences, 1)
-    rng = np.random.default_rng(random_state)
-    if variant == "sum":
-        _check("length", length, 2)
-        X = np.zeros((n_sequences, length, 2))
-        X[:, :, 0] = rng.random((n_sequences, length))
-        rows = np.arange(n_sequences)
-        first = rng.integers(0, length // 2, n_sequences)
-        second = rng.integers(length // 2, length, n_sequences)
-        X[rows, first, 1] = 1.0
-        X[rows, second, 1] = 1.0
-        return X, X[rows, first, 0] + X[rows, second, 0]
-    if variant != "original":
-        raise ValueError(f'variant must be "sum" or "original", got {variant!r}')
-    _check("length", length, 22)  # so that the first ten steps lie within the first T/2 - 1
-    sequences: list[NDArray[np.float64]] = []
-    y = np.empty(n_sequences)
-    for n, T in enumerate(_lengths(rng, n_sequences, length)):
-        sequence = np.zeros((T, 2))
-        sequence[:, 0] = rng.uniform(-1.0, 1.0, T)
-        sequence[[0, -1], 1] = -1.0
-        t1 = int(rng.integers(0, 10))
-        t2 = int(rng.integers(0, length // 2 - 2))
-        t2 += t2 >= t1  # uniform over the steps that are still unmarked
-        if 0 in (t1, t2):
-            sequence[0, 0] = 0.0
-        sequence[[t1, t2], 1] = 1.0
-        y[n] = 0.5 + (sequence[t1, 0] + sequence[t2, 0]) / 4.0
-        sequences.append(sequence)
-    return sequences, y
-
-
-def temporal_order(
-    n_sequences: int = 1000, length: int = 100, *, n_symbols: Literal[2, 3] = 2, random_state: RandomState = None
-) -> tuple[list[NDArray[np.float64]], NDArray[np.str_]]:
-    """Temporal order: in which order did X and Y occur, long ago, among distractors (a classification)?
-
-    Experiments 6a and 6b of Hochreiter & Schmidhuber (1997). A sequence starts with E and ends with B; between them
-    every step is one of the distractors a, b, c, d, except two (6a) or three (6b) relevant steps, each X or Y. Symbols
-    are one-hot, in the order E, B, a, b, c, d, X, Y. The class is the word of the relevant symbols.
-
-    Parameters
-    ----------
-    n_sequences : int, default 1000
-        N, at least 1.
-    length : int, default 100
-        T, at least 20; lengths are uniform in T ... T + T/10. The relevant steps lie T/10 wide from T/10 and T/2 (6a),
-        or from T/10, T/3 and 2T/3 (6b); for T = 100 these are the positions of the paper.
-    n_symbols : 2 or 3, default 2
-        Relevant symbols: 4 or 8 classes.
-    random_state : int, numpy.random.Generator or None, default None
-        The same int gives the same data.
-
-    Returns
-    -------
-    X : list of N arrays (T_i, 8), float64
-    y : array (N,) of text: "XX", "XY", "YX", "YY" (or "XXX" ... "YYY")
-    """
-    _check("n_sequences", n_sequences, 1)
-    _check("length", length, 20)
-    if n_symbols not in (2, 3):
-        raise ValueError(f"n_symbols must be 2 or 3, got {n_symbols!r}")
-    rng = np.random.default_rng(random_state)
-    starts = (0.1, 0.5) if n_symbols == 2 else (0.1, 0.33, 0.66)
-    one_hot = np.eye(8)
-    X: list[NDArray[np.float64]] = []
-    words: list[str] = []
-    for T in _lengths(rng, n_sequences, length):
-        symbols = rng.integers(2, 6, T)
-        symbols[0], symbols[-1] = 0, 1
-        relevant = rng.integers(6, 8, n_symbols)
-        for start, symbol in zip(starts, relevant, strict=True):
-            low = round(start * length)
-            symbols[rng.integers(low, low + length // 10 + 1)] = symbol
-        X.append(one_hot[symbols])
-        words.append("".join("EBabcdXY"[symbol] for symbol in relevant))
-    return X, np.array(words)
-
-
-def two_sequence(
-    n_sequences: int = 1000, length: int = 100, *, n_signal: int = 3, random_state: RandomState = None
-) -> tuple[list[NDArray[np.float64]], NDArray[np.int64]]:
-    """The two-sequence (latch) problem: keep one bit through noise (a classification).
-
-    Bengio, Simard & Frasconi (1994), in the form of experiment 3a of Hochreiter & Schmidhuber (1997): the first
-    n_signal values are +1 (class 1) or -1 (class 0), all later ones Gaussian noise of mean 0 and variance 0.2.
-
-    Parameters
-    ----------
-    n_sequences : int, default 1000
-        N, at least 1.
-    length : int, default 100
-        T, larger than n_signal; lengths are uniform in T ... T + T/10.
-    n_signal : int, default 3
-        Steps that carry the class, at least 1.
-    random_state : int, numpy.random.Generator or None, default None
-        The same int gives the same data.
-
-    Returns
-    -------
-    X : list of N arrays (T_i, 1), float64
-    y : array (N,), int64, 0 or 1
-    """
-    _check("n_sequences", n_sequences, 1)
-    _check("n_signal", n_signal, 1)
-    _check("length", length, n_signal + 1)
-    rng = np.random.default_rng(random_state)
-    y = rng.integers(0, 2, n_sequences)
-    X: list[NDArray[np.float64]] = []
-    for T, label in zip(_lengths(rng, n_sequences, length), y, strict=True):
-        sequence = rng.normal(0.0, np.sqrt(0.2), (T, 1))
-        sequence[:n_signal] = 2.0 * label - 1.0
-        X.append(sequence)
-    return X, y
-
-
 def make_parity(
     n_sequences: int = 1000, length: int | tuple[int, int] = 40, *, random_state: RandomState = None
 ) -> tuple[Sequences, NDArray[np.int64]]:
@@ -413,7 +286,7 @@ def make_modular_arithmetic(
         arrays (T_i, ...) where length is a range
     y : array (N,), int64, 0 ... modulus - 1
     """
-    _check("modulus", modulus, 2)
+    check_integer("modulus", modulus, 2)
     if not operators or set(operators) - set("+-*") or len(set(operators)) != len(operators):
         raise ValueError(f"operators must be some of '+', '-' and '*', each once, got {operators!r}")
     rng = np.random.default_rng(random_state)
@@ -473,8 +346,8 @@ def make_associative_recall(
         range
     y : array (N,), int64, 0 ... n_values - 1
     """
-    _check("n_keys", n_keys, 1)
-    _check("n_values", n_values, 2)
+    check_integer("n_keys", n_keys, 1)
+    check_integer("n_values", n_values, 2)
     rng = np.random.default_rng(random_state)
     X: list[NDArray[np.float64]] = []
     answers: list[int] = []
@@ -498,12 +371,12 @@ def _range_of_lengths(
     rng: np.random.Generator, n_sequences: int, length: Any, least: int, odd: bool = False, name: str = "length"
 ) -> list[int]:
     """One length a sequence, for an int or a (shortest, longest)."""
-    _check("n_sequences", n_sequences, 1)
+    check_integer("n_sequences", n_sequences, 1)
     ends = length if isinstance(length, (tuple, list)) else (length, length)
     if len(ends) != 2:
         raise ValueError(f"{name} must be an int or a pair (shortest, longest), got {length!r}")
     for end in ends:
-        _check(name, end, least)
+        check_integer(name, end, least)
         if odd and end % 2 == 0:
             raise ValueError(f"{name} must be odd, got {length!r}")
     low, high = (int(end) for end in ends)
@@ -516,13 +389,3 @@ def _range_of_lengths(
 
 def _stacked(X: list[NDArray[np.float64]], length: Any) -> Sequences:
     return X if isinstance(length, (tuple, list)) else np.stack(X)
-
-
-def _lengths(rng: np.random.Generator, n_sequences: int, length: int) -> list[int]:
-    lengths: list[int] = rng.integers(length, length + length // 10 + 1, n_sequences).tolist()
-    return lengths
-
-
-def _check(name: str, value: int, least: int) -> None:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be an int of at least {least}, got {value!r}")

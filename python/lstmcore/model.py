@@ -217,7 +217,7 @@ class Model:
         ranges: str = "mse",
         y: Any = None,
         finetune_epochs: int = 0,
-        finetune_learning_rate: float = 1e-3,
+        finetune_learning_rate: float = 3e-4,
         random_state: int = 0,
     ) -> QuantizedModel:
         """The network in integers, for microcontrollers; as `SequenceClassifier.quantize`, which says what is what."""

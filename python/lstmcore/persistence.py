@@ -32,6 +32,12 @@ _FORMAT = 1
 _CURVES = ("loss_curve_", "validation_loss_curve_", "validation_scores_")
 _NUMBERS = ("loss_", "best_loss_", "best_validation_score_")
 
+# Estimators whose network is C++ as a whole: name of the class → module of this package that has it.
+_SEQUENCE_ESTIMATORS: dict[str, str] = {
+    "SequenceClassifier": ".classifier",
+    "SequenceForecaster": ".forecaster",
+    "SequenceRegressor": ".regressor",
+}
 # Estimators whose network is put together in Python: name of the class → module of this package that has it.
 LAYER_ESTIMATORS: dict[str, str] = {
     "FrameForecaster": ".frames",
@@ -98,14 +104,14 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 def _names() -> list[str]:
-    return ["SequenceClassifier", "SequenceRegressor", *LAYER_ESTIMATORS]
+    return [*_SEQUENCE_ESTIMATORS, *LAYER_ESTIMATORS]
 
 
 def _class_named(name: Any) -> Any:
     """An estimator's class; None for a name that is not one's."""
     if not isinstance(name, str) or name not in _names():
         return None
-    home = {"SequenceClassifier": ".classifier", "SequenceRegressor": ".regressor", **LAYER_ESTIMATORS}[name]
+    home = {**_SEQUENCE_ESTIMATORS, **LAYER_ESTIMATORS}[name]
     return getattr(importlib.import_module(home, __package__), name)
 
 

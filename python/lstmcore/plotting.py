@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "confusion_matrix_text",
     "plot_confusion_matrix",
+    "plot_forecast",
     "plot_gate_saturation",
     "plot_gradient_flow",
     "plot_learning_curve",
@@ -301,6 +302,88 @@ def plot_gate_saturation(statistics: GateStatistics, ax: Any = None) -> NDArray[
     if len(statistics.layers) > 1:
         panels[-1].legend(frameon=False, fontsize=9, handletextpad=0.1)
     return panels
+
+
+def plot_forecast(
+    forecaster: Any,
+    X: Any = None,
+    ax: Axes | None = None,
+    *,
+    actual: ArrayLike | None = None,
+    coverage: float | None = None,
+    series: int = 0,
+    target: int = 0,
+    past: Any = None,
+    future: Any = None,
+) -> Axes:
+    """Plot the end of a series, its forecast and, where the network gives one, a prediction interval.
+
+    Parameters
+    ----------
+    forecaster : fitted SequenceForecaster
+    X, past, future : as for ``forecaster.predict``
+        None: the series that it was fitted on or updated with, of which it keeps the last window.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure.
+    actual : array (n,), optional
+        What came, from the step after the series' end on.
+    coverage : float in (0, 1), optional
+        Of the interval. Default: between the lowest and the highest level trained, or 0.8 for "gaussian".
+    series, target : int, default 0
+        Which of several to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    ValueError
+        There is no such series or target, or a coverage for which there are no quantiles.
+    """
+    from ._windows import read_panel
+
+    axes = _new_axes(6.4, 3.6) if ax is None else ax
+    mean = np.asarray(forecaster.predict(X, past=past, future=future))
+    histories = [context.y for context in forecaster.context_] if X is None else read_panel(X).y
+    N, I, H = len(histories), histories[0].shape[1], forecaster.horizon_
+    for name, index, count in (("series", series, N), ("target", target, I)):
+        if not 0 <= index < count:
+            raise ValueError(f"{name}={index}: expected 0 to {count - 1}")
+    history = histories[series][:, target]
+    last = len(history) - 1
+    # Joined to the last observation, or a forecast of one step would be no line.
+    steps = np.arange(last, last + H + 1)
+
+    def joined(values: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([[history[last]], values.reshape(N, H, I)[series, :, target]])
+
+    if forecaster.loss in ("quantile", "gaussian"):
+        levels = (0.1, 0.9) if forecaster.loss == "gaussian" else (forecaster.quantiles[0], forecaster.quantiles[-1])
+        if coverage is not None:
+            levels = (round(0.5 - coverage / 2, 9), round(0.5 + coverage / 2, 9))
+        band = np.asarray(forecaster.predict_quantiles(X, levels, past=past, future=future))
+        label = f"{levels[0]:.3g} to {levels[1]:.3g} quantile"
+        axes.fill_between(
+            steps, joined(band[..., 0]), joined(band[..., 1]), color=_VALIDATION, alpha=0.2, linewidth=0, label=label
+        )
+    elif coverage is not None:
+        raise ValueError(f"coverage={coverage}: this network forecasts means. Fit with loss='quantile' or 'gaussian'")
+    axes.plot(np.arange(len(history)), history, color=_TRAINING, linewidth=1.8, label="observed")
+    axes.plot(steps, joined(mean), color=_VALIDATION, linewidth=1.8, label="forecast")
+    if actual is not None:
+        came = np.asarray(actual, dtype=np.float64).ravel()
+        axes.plot(
+            last + 1 + np.arange(len(came)), came, color=_TRAINING, linewidth=1.2, linestyle=":", label="what came"
+        )
+    axes.set_xlabel("step")
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    _quiet_frame(axes)
+    axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0.0, 1.0), fontsize=9)
+    return axes
 
 
 def _confusion(

@@ -1,7 +1,7 @@
 """Pruning while training: blocks of 4×4 weights become zero, more and more of them.
 
-A chip without caches gains nothing from single zeros, but it can leave out whole blocks: those of the edge runtime are four
-units of one gate by four columns (`weights="sparse"` of ``quantize``).
+A chip gains nothing from single zeros, but it can leave out whole blocks: those of the edge runtime are four units of
+one gate by four columns (`weights="sparse"` of ``quantize``).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _CELLS = ("elman", "lstm", "peephole", "gru", "slstm")
 class BlockPruning:
     """Callback of ``fit`` that prunes recurrent layers in blocks of 4×4 by magnitude, gradually.
 
-    After the epochs begin, begin + 1, … end the blocks of the smallest norm become zero in each matrix, and stay zero: of
-    all its blocks the share
+    After the epochs begin, begin + 1, … end the blocks of the smallest norm become zero in each matrix, and stay zero:
+    of all its blocks the share
 
         sparsity · (1 − (1 − (epoch − begin + 1) / (end − begin + 1))³)
 
-    (Zhu & Gupta, 2017, eq. 1; blocks as Narang, Undersander & Diamos, 2017). The network learns on around the gaps, so let
-    it train for some epochs after `end`, and set ``n_iter_no_change=None`` so that it does not stop before.
+    (Zhu & Gupta, 2017, eq. 1; blocks as Narang, Undersander & Diamos, 2017). The network learns on around the gaps, so
+    let it train for some epochs after `end`, and set ``n_iter_no_change=None`` so that it does not stop before.
 
     Parameters
     ----------
@@ -41,8 +41,8 @@ class BlockPruning:
     end : int or None, default None
         Epoch after which `sparsity` is reached. None: ¾ of ``max_iter``.
     input_weights : bool, default False
-        Whether W of the first layer is pruned too. R of all layers and W of those above always are; a first layer has few
-        columns, which all carry something.
+        Whether W of the first layer is pruned too. R of all layers and W of those above always are; a first layer has
+        few columns, which all carry something.
 
     Attributes
     ----------
@@ -63,12 +63,12 @@ class BlockPruning:
     """
 
     def __init__(self, sparsity: float, *, begin: int = 1, end: int | None = None, input_weights: bool = False) -> None:
-        if isinstance(sparsity, bool) or not isinstance(sparsity, Real) or not 0.0 < float(sparsity) < 1.0:
+        if not _is_number(sparsity) or not 0.0 < sparsity < 1.0:
             raise ValueError(f"BlockPruning: sparsity={sparsity!r}. Expected a number in (0, 1).")
-        for name, value in (("begin", begin), ("end", end)):
-            known = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
-            if not known and not (name == "end" and value is None):
-                raise ValueError(f"BlockPruning: {name}={value!r}. Expected an int >= 1.")
+        if not _is_epoch(begin):
+            raise ValueError(f"BlockPruning: begin={begin!r}. Expected an int >= 1.")
+        if end is not None and not _is_epoch(end):
+            raise ValueError(f"BlockPruning: end={end!r}. Expected an int >= 1, or None.")
         if end is not None and end < begin:
             raise ValueError(f"BlockPruning: end={end!r} is before begin={begin!r}.")
         self.sparsity = sparsity
@@ -116,6 +116,14 @@ class BlockPruning:
         if name.startswith("R_l"):
             return True
         return name.startswith("W_l") and (self.input_weights or not name.startswith("W_l0"))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_epoch(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def block_numbers(name: str, weights: Array, recurrent: dict[str, Any]) -> NDArray[np.int64]:

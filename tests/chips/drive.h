@@ -16,6 +16,7 @@
 extern "C" {
 #endif
 void DRIVE(_drive)(uint32_t sequences);
+void DRIVE(_saturate)(uint32_t steps);
 void DRIVE(_measure)(void);
 #ifdef __cplusplus
 }
@@ -56,6 +57,45 @@ static void drive_fill(uint32_t sequence) {
   }
 }
 
+#ifndef DRIVE_BOTH
+static uint32_t drive_hash_state(uint32_t hash) {
+  hash = drive_hash(hash, drive_state.activations, sizeof drive_state.activations);
+#ifdef DRIVE_CELLS
+  hash = drive_hash(hash, drive_state.cells, sizeof drive_state.cells);
+#endif
+#ifdef DRIVE_STABILISERS
+  hash = drive_hash(hash, drive_state.stabilisers, sizeof drive_state.stabilisers);
+#endif
+#ifdef DRIVE_POOLED
+  hash = drive_hash(hash, drive_state.pooled, sizeof drive_state.pooled);
+  hash = drive_hash(hash, &drive_state.steps, sizeof drive_state.steps);
+#endif
+  return hash;
+}
+
+/* One long sequence at the limits: 1024 steps each of all at the upper limit, all at the lower, features by turns, steps by
+ * turns. A hash of the last outputs and state. */
+void DRIVE(_saturate)(uint32_t steps) {
+  uint32_t t, i;
+  DRIVE(_reset)(&drive_state);
+  for (t = 0; t < steps; ++t) {
+    for (i = 0; i < DRIVE_I; ++i) {
+      const uint32_t phase = t / 1024U % 4U;
+      const int upper = phase == 0U || (phase == 2U && (i + t) % 2U == 0U) || (phase == 3U && t % 2U == 0U);
+#ifdef DRIVE_FLOAT
+      drive_x[i] = (float)(upper ? DRIVE_LIMIT : -DRIVE_LIMIT) * (1.0F / 8192.0F);
+#else
+      drive_x[i] = (DRIVE(_activation))(upper ? DRIVE_LIMIT : -DRIVE_LIMIT);
+#endif
+    }
+    DRIVE(_step)(&drive_state, &drive_scratch, drive_x, drive_out);
+  }
+  chip_print(DRIVE_TEXT " ");
+  chip_print_hex(drive_hash_state(drive_hash(2166136261U, drive_out, DRIVE_K * sizeof *drive_out)));
+  chip_print(" saturated\n");
+}
+#endif
+
 void DRIVE(_drive)(uint32_t sequences) {
   uint32_t total = 0, n;
   for (n = 0; n < sequences; ++n) {
@@ -78,18 +118,7 @@ void DRIVE(_drive)(uint32_t sequences) {
       uint32_t t;
       for (t = 0; t < DRIVE_STEPS; ++t) {
         DRIVE(_step)(&drive_state, &drive_scratch, drive_x + t * DRIVE_I, drive_out);
-        hash = drive_hash(hash, drive_out, DRIVE_K * sizeof *drive_out);
-        hash = drive_hash(hash, drive_state.activations, sizeof drive_state.activations);
-#ifdef DRIVE_CELLS
-        hash = drive_hash(hash, drive_state.cells, sizeof drive_state.cells);
-#endif
-#ifdef DRIVE_STABILISERS
-        hash = drive_hash(hash, drive_state.stabilisers, sizeof drive_state.stabilisers);
-#endif
-#ifdef DRIVE_POOLED
-        hash = drive_hash(hash, drive_state.pooled, sizeof drive_state.pooled);
-        hash = drive_hash(hash, &drive_state.steps, sizeof drive_state.steps);
-#endif
+        hash = drive_hash_state(drive_hash(hash, drive_out, DRIVE_K * sizeof *drive_out));
       }
     }
 #endif

@@ -1,7 +1,7 @@
 """The networks that are run on emulated chips, and what the desktop says of them.
 
 Every cell and option with every kind of numbers, every storage of weights, layers, directions, poolings and heads, with
-random weights that use the whole range (`edge_programs.py`). Small, so that ten thousand sequences are a matter of seconds.
+random weights that use the whole range (`edge_programs.py`). Small, so that ten thousand sequences take seconds.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from edge_programs import CELL_OPTIONS, random_program
-
 from lstmcore import _core
 from lstmcore.edge.program import Program
 
-__all__ = ["STEPS", "desktop_hash", "measured_networks", "networks"]
+__all__ = ["STEPS", "desktop_hash", "desktop_saturated_hash", "measured_networks", "networks"]
 
 Array = NDArray[Any]
 
@@ -73,7 +72,8 @@ def measured_networks() -> dict[str, Program]:
     result = {}
     for kind in KINDS:
         for inputs, hidden in MEASURED_SHAPES:
-            program = random_program(np.random.default_rng(7), "lstm", kind=kind, inputs=inputs, hidden=hidden, outputs=4)
+            rng = np.random.default_rng(7)
+            program = random_program(rng, "lstm", kind=kind, inputs=inputs, hidden=hidden, outputs=4)
             result[f"lstm_{inputs}x{hidden}_{_SCHEMES[kind]}"] = _plain_inputs(program)
     return result
 
@@ -134,6 +134,25 @@ def desktop_hash(program: Program, count: int) -> int:
     for value in hashes.tolist():
         total = (total * _FNV_PRIME & 0xFFFFFFFF) ^ value
     return total
+
+
+def desktop_saturated_hash(program: Program, steps: int) -> int:
+    """The same for `_saturate` of drive.h; one direction."""
+    model = _core.EdgeModel(program.fields())
+    state, limit = model.make_state(), np.float32(limit_of(program))
+    feature = np.arange(program.inputs)
+    patterns = [np.ones(program.inputs), -np.ones(program.inputs)]
+    patterns += [np.where((feature + t) % 2 == 0, 1, -1) for t in range(2)]
+    rows = [(limit * pattern).astype(np.float32) for pattern in patterns]
+    by_phase = [(rows[0], rows[0]), (rows[1], rows[1]), (rows[2], rows[3]), (rows[0], rows[1])]
+    out = None
+    for t in range(steps):
+        out = model.step(by_phase[t // 1024 % 4][t % 2], state)
+    assert out is not None
+    value = _FNV_START
+    for byte in out.tobytes() + _device_state(program, state.bytes()):
+        value = (value ^ byte) * _FNV_PRIME & 0xFFFFFFFF
+    return value
 
 
 def _device_state(program: Program, state: bytes) -> bytes:

@@ -1,16 +1,17 @@
-"""What a quantised network computes, from the description in cpp/edge/lstmcore_edge.h: exact integers in NumPy, 64 bits wide.
+"""What a quantised network computes, from the description in cpp/edge/lstmcore_edge.h: exact 64-bit integers in NumPy.
 
 Qn is an integer that stands for itself times 2^-n. Pre-activations are Q12, gates Q15, outputs Q16. Rounding is half up
 unless said otherwise. Letters: T time steps, I input features, H hidden units, W H padded to a multiple of four.
 
-The equations, with gates by linear interpolation in tables with steps of 1/16 (logistic through tanh(x/2), log(1 + e^-u))
-and of 1/64 (2^-f):
+The equations, with gates by linear interpolation in tables with steps of 1/16 (logistic through tanh(x/2), log(1 +
+e^-u)) and of 1/64 (2^-f):
 
     elman             h = tanh(a)  or  max(a, 0)
     lstm              c = f c₋ + i g,  h = o tanh(c);  peepholes p c₋ in i and f, p c in o;  coupled: i = 1 - f
     gru               n = tanh(x_n + r (R_n h₋ + bR_n)),  h = (1 - z) n + z h₋
     gru_reset_before  n = tanh(x_n + R_n (r h₋)),  h likewise
-    slstm             m = max(i, m₋ + log f),  c = e^(m₋ + log f - m) c₋ + e^(i - m) tanh(z),  n likewise with 1,  h = o c / n
+    slstm             m = max(i, m₋ + log f),  c = e^(m₋ + log f - m) c₋ + e^(i - m) tanh(z),  n likewise with 1,
+                      h = o c / n
 """
 
 from __future__ import annotations
@@ -318,10 +319,9 @@ def float_run(program, x):
             directions.append(np.array(outputs))
         last = np.concatenate([h[-1] for h in directions])
         sequence = np.concatenate([h[:: -1 if d else 1] for d, h in enumerate(directions)], axis=1)
-    rows = {"none": sequence, "last": last[None], "max": sequence.max(0)[None], "mean": sequence.mean(0)[None]}[program.pooling]
+    pooled = {"none": sequence, "last": last[None], "max": sequence.max(0)[None], "mean": sequence.mean(0)[None]}
     results = []
-    for row in rows:
-        a = row
+    for a in pooled[program.pooling]:
         for number, layer in enumerate(program.dense):
             a = _sums(layer.matrix, np.concatenate([a, np.zeros(-len(a) % 4)]))[0][: layer.outputs]
             if layer.activation == "relu":

@@ -4,16 +4,19 @@
 #include <lstmcore/model.hpp>
 
 #include <functional>
+#include <vector>
 
 namespace lstmcore {
 
-enum class Loss { cross_entropy, squared, absolute, huber };
+enum class Loss { cross_entropy, squared, absolute, huber, quantile, gaussian };
 enum class Solver { sgd, rmsprop, adam, adamw };
 enum class Schedule { constant, step, cosine, plateau };
 
 struct TrainerConfig {
   Loss loss = Loss::cross_entropy;
   double huber_delta = 1.0;
+  /// quantile: levels in (0, 1), Q of them; output k·Q + q is the quantile of level q of number k.
+  std::vector<double> quantiles;
   Solver solver = Solver::adam;
   double learning_rate = 1e-3;
   double momentum = 0.9;                                ///< sgd
@@ -50,8 +53,10 @@ struct TrainerConfig {
 /// Targets of N sequences. Exactly one of labels and values is set.
 struct Targets {
   const std::int32_t* labels = nullptr;  ///< [N] class index in 0 … K−1, for cross_entropy
-  const double* values = nullptr;        ///< [N, K], for the other losses, before output scaling
-  const double* weights = nullptr;       ///< [N] sample weight (class weight multiplied in), or nullptr for ones
+  /// [N, K], for the other losses, before output scaling. quantile: every number Q times, once for each level;
+  /// gaussian: every number twice, for its mean and its deviation.
+  const double* values = nullptr;
+  const double* weights = nullptr;  ///< [N] sample weight (class weight multiplied in), or nullptr for ones
 };
 
 struct EpochResult {

@@ -301,6 +301,15 @@ void check(const TrainerConfig& config) {
          "a number in [0, 1)");
   expect(config.label_smoothing == 0 || config.loss == Loss::cross_entropy, "label_smoothing", config.label_smoothing,
          "0 with any loss but cross_entropy");
+  const bool quantile = config.loss == Loss::quantile;
+  if (quantile != !config.quantiles.empty()) {
+    fail(quantile
+             ? "quantiles: expected at least one level for the loss quantile, got none"
+             : "quantiles: expected none with any loss but quantile, got " + std::to_string(config.quantiles.size()));
+  }
+  for (const double level : config.quantiles) {
+    expect(level > 0 && level < 1, "quantiles", level, "levels in (0, 1)");
+  }
   expect(config.max_norm >= 0 && std::isfinite(config.max_norm), "max_norm", config.max_norm,
          "0 (off) or a number above 0");
   expect(config.gradient_noise >= 0 && std::isfinite(config.gradient_noise), "gradient_noise", config.gradient_noise,

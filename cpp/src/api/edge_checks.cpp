@@ -122,8 +122,11 @@ void check_matrix(const std::string& name, const EdgeMatrix& matrix, EdgeKind ki
   in_range(name + ".shift", matrix.shift, 0, 30);
   std::vector<std::int64_t> most(static_cast<std::size_t>(rows));
   for_weights(matrix, [&](std::int64_t row, std::int64_t column, std::int64_t weight) {
-    // −128 has no negative in 8 bits, on which fast products rely.
-    if (weight == -128 && matrix.storage != EdgeStorage::int4) fail(name + ".weights: expected -127 ... 127, got -128");
+    // −128 (−8 times 16) has no negative in 8 bits, on which fast products rely.
+    if (weight == -128) {
+      const bool packed = matrix.storage == EdgeStorage::int4;
+      fail(name + ".weights: expected " + (packed ? "-7 ... 7, got -8" : "-127 ... 127, got -128"));
+    }
     most[static_cast<std::size_t>(row)] += std::abs(weight) * limits[static_cast<std::size_t>(column)];
   });
   for (std::size_t r = 0; r < most.size(); ++r) {

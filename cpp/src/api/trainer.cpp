@@ -25,7 +25,15 @@ Trainer::Trainer(Model& model, const TrainerConfig& config) : impl_(std::make_un
   const bool labels = config.loss == Loss::cross_entropy;
   if (labels != (model.config().activation == Activation::softmax)) {
     checks::fail(labels ? "loss: cross_entropy needs a model with a softmax head"
-                        : "loss: squared, absolute and huber need a model with an identity head");
+                        : "loss: all but cross_entropy need a model with an identity head");
+  }
+  const std::int64_t outputs = model.config().outputs, levels = static_cast<std::int64_t>(config.quantiles.size());
+  if (levels > 0 && outputs % levels != 0) {
+    checks::fail("quantiles: expected a divisor of the model's " + std::to_string(outputs) + " outputs many, got " +
+                 std::to_string(levels));
+  }
+  if (config.loss == Loss::gaussian && outputs % 2 != 0) {
+    checks::fail("loss: gaussian needs an even number of outputs, got " + std::to_string(outputs));
   }
   if (model.config().pooling == Pooling::none) {
     checks::fail(

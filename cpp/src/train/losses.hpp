@@ -7,9 +7,15 @@
 //   squared        l = mean_k (s_k − y_k)²
 //   absolute       l = mean_k |s_k − y_k|, with slope 0 at 0
 //   huber          l = mean_k (½ e² where |e| ≤ δ, else δ(|e| − ½ δ)), e = s_k − y_k        (Huber 1964)
+//   quantile       l = mean_k (τ (y_k − s_k) where y_k > s_k, else (1 − τ)(s_k − y_k)), τ the level of output k, with
+//                  slope 0 at y_k = s_k                                             (Koenker & Bassett 1978)
+//   gaussian       l = mean over pairs of log σ + ½ ((y − μ)/σ)² + ½ log 2π, scores (μ, r) side by side for each
+//   number,
+//                  σ = 10⁻³ + log(1 + exp r): bounded below, so that a series without noise does not make l diverge
+//                                                                                     (Nix & Weigend 1994)
 //
-// Each equals PyTorch's CrossEntropyLoss, MSELoss, L1Loss, HuberLoss with reduction "mean" where all weights are equal.
-// Arithmetic is in double for either Scalar, in the order of the batch.
+// The first four equal PyTorch's CrossEntropyLoss, MSELoss, L1Loss, HuberLoss with reduction "mean" where all weights
+// are equal. Arithmetic is in double for either Scalar, in the order of the batch.
 #pragma once
 
 #include "base/namespace.hpp"
@@ -19,6 +25,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 LSTMCORE_BEGIN_NAMESPACE
 
@@ -99,6 +106,56 @@ double elementwise(const LossBatch<T>& batch, Error error, double inverse_weight
 }
 
 template <class T>
+double quantile(const LossBatch<T>& batch, const std::vector<double>& levels, double inverse_weight, T* gradient) {
+  double sum = 0.0;
+  const double per_output = 1.0 / static_cast<double>(batch.outputs);
+  for (std::int64_t n = 0; n < batch.count; ++n) {
+    const double weight = batch.weights == nullptr ? 1.0 : batch.weights[n];
+    const std::int64_t row = n * batch.outputs;
+    const double factor = weight * inverse_weight * per_output;
+    double total = 0.0;
+    std::size_t level = 0;
+    for (std::int64_t k = 0; k < batch.outputs; ++k) {
+      const double error = static_cast<double>(batch.scores[row + k]) - batch.values[row + k];
+      // NaN stays NaN, for the check of the sum.
+      const double slope = error > 0.0 ? 1.0 - levels[level] : (error < 0.0 ? -levels[level] : error);
+      total += slope * error;
+      if (gradient != nullptr) gradient[row + k] = factor == 0.0 ? T(0) : static_cast<T>(factor * slope);
+      if (++level == levels.size()) level = 0;
+    }
+    if (weight != 0.0) sum += weight * (total * per_output);
+  }
+  return sum;
+}
+
+template <class T>
+double gaussian(const LossBatch<T>& batch, double inverse_weight, T* gradient) {
+  constexpr double half_log_two_pi = 0.91893853320467274178, least_deviation = 1e-3;
+  double sum = 0.0;
+  const double per_number = 2.0 / static_cast<double>(batch.outputs);
+  for (std::int64_t n = 0; n < batch.count; ++n) {
+    const double weight = batch.weights == nullptr ? 1.0 : batch.weights[n];
+    const std::int64_t row = n * batch.outputs;
+    const double factor = weight * inverse_weight * per_number;
+    double total = 0.0;
+    for (std::int64_t k = 0; k < batch.outputs; k += 2) {
+      const auto raw = static_cast<double>(batch.scores[row + k + 1]);
+      const double small = std::exp(-std::abs(raw));  // log(1 + exp r) without overflow
+      const double deviation = least_deviation + std::log1p(small) + (raw > 0.0 ? raw : 0.0);
+      const double error = (static_cast<double>(batch.scores[row + k]) - batch.values[row + k]) / deviation;
+      total += half_log_two_pi + std::log(deviation) + 0.5 * error * error;
+      if (gradient == nullptr) continue;
+      const double sigmoid = (raw > 0.0 ? 1.0 : small) / (1.0 + small);
+      gradient[row + k] = factor == 0.0 ? T(0) : static_cast<T>(factor * error / deviation);
+      gradient[row + k + 1] =
+          factor == 0.0 ? T(0) : static_cast<T>(factor * (1.0 - error * error) / deviation * sigmoid);
+    }
+    if (weight != 0.0) sum += weight * (total * per_number);
+  }
+  return sum;
+}
+
+template <class T>
 double cross_entropy(const LossBatch<T>& batch, double smoothing, double inverse_weight, T* gradient) {
   double sum = 0.0;
   const std::int64_t K = batch.outputs;
@@ -142,9 +199,10 @@ double cross_entropy(const LossBatch<T>& batch, double smoothing, double inverse
 }  // namespace loss_detail
 
 /// Loss of a batch; where gradient is not nullptr, d(Σ w l / Σ w)/d scores goes there ([N, K], overwritten).
-/// delta: of Loss::huber, > 0, on the scale of the scores; smoothing: of cross_entropy.
+/// delta: of Loss::huber, > 0, on the scale of the scores; smoothing: of cross_entropy; quantiles: levels of quantile.
 template <class T>
-WeightedLoss evaluate_loss(Loss loss, double delta, const LossBatch<T>& batch, T* gradient, double smoothing = 0.0) {
+WeightedLoss evaluate_loss(Loss loss, double delta, const LossBatch<T>& batch, T* gradient, double smoothing = 0.0,
+                           const std::vector<double>& quantiles = {}) {
   WeightedLoss result;
   result.weight = loss_detail::total_weight(batch.weights, batch.count);
   const double inverse = result.weight > 0.0 ? 1.0 / result.weight : 0.0;
@@ -160,6 +218,12 @@ WeightedLoss evaluate_loss(Loss loss, double delta, const LossBatch<T>& batch, T
       break;
     case Loss::huber:
       result.sum = loss_detail::elementwise(batch, loss_detail::Huber{delta}, inverse, gradient);
+      break;
+    case Loss::quantile:
+      result.sum = loss_detail::quantile(batch, quantiles, inverse, gradient);
+      break;
+    case Loss::gaussian:
+      result.sum = loss_detail::gaussian(batch, inverse, gradient);
       break;
   }
   return result;

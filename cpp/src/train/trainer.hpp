@@ -97,7 +97,8 @@ class TrainerLoop {
       gather(x, y, batch.members, batch.count);
       network_.forward(batch_.sequences(x.features), workspace_, batch_.scores.data(), false, 0, 0, threads(), nullptr);
       const FlushDenormals guard;
-      total += evaluate_loss<Scalar>(config_.loss, config_.huber_delta, batch_.compared(outputs_), nullptr);
+      total += evaluate_loss<Scalar>(config_.loss, config_.huber_delta, batch_.compared(outputs_), nullptr, 0.0,
+                                     config_.quantiles);
     }
     return total.mean();
   }
@@ -190,7 +191,7 @@ class TrainerLoop {
     {
       const FlushDenormals guard;
       loss = evaluate_loss(config_.loss, config_.huber_delta, batch_.compared(outputs_), batch_.slopes.data(),
-                           config_.label_smoothing);
+                           config_.label_smoothing, config_.quantiles);
     }
     if (!place.empty() && !std::isfinite(loss.sum)) updater_.throw_diverged("loss", place);
     return network_.backward(workspace_, batch_.slopes.data(), gradient, config_.bptt_steps, threads(), &token);

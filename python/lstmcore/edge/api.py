@@ -38,7 +38,7 @@ def quantize(
     ranges: str = "mse",
     y: Any = None,
     finetune_epochs: int = 0,
-    finetune_learning_rate: float = 1e-3,
+    finetune_learning_rate: float = 3e-4,
     training: dict[str, Any] | None = None,
     seed: int = 0,
 ) -> QuantizedModel:
@@ -86,7 +86,7 @@ def quantize(
     else:
 
         def make(given: EdgeNetwork, observed: Observed) -> Program:
-            return integer_program(given, observed, SCHEMES[scheme], weights, ranges)
+            return integer_program(given, observed, SCHEMES[scheme], "int4" if weights == "int4" else "int8", ranges)
 
         ranged = seen
         if finetune_epochs:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .network import EdgeNetwork, HeadLayer
 
-__all__ = ["RANGES", "Observed", "activate", "clip_of", "observe"]
+__all__ = ["RANGES", "Observed", "activate", "clip_of", "means", "observe"]
 
 Array = NDArray[Any]
 
@@ -57,8 +57,8 @@ def observe(network: EdgeNetwork, X: list[Array]) -> Observed:
         seen.cells.append(np.concatenate([step.after["c"] for step in steps]) if "c" in run.start else None)
         if not np.isfinite(seen.outputs[-1]).all():
             raise ValueError(
-                f"quantize: {run.name}: outputs on X_calibration are not finite, so there is no range for integers. Train "
-                "with clip_norm, max_norm or alpha."
+                f"quantize: {run.name}: outputs on X_calibration are not finite, so there is no range for integers. "
+                "Train with clip_norm, max_norm or alpha."
             )
         if run.direction == network.directions - 1:
             seen.layer_outputs.append([outputs[row, : batch.lengths[row]] for row in place.tolist()])
@@ -83,6 +83,23 @@ def pool(network: EdgeNetwork, outputs: list[Array]) -> Array:
     for values, one in zip(outputs, last, strict=True):
         one[hidden:] = values[0, hidden:]  # the reverse direction ends on the first step
     return np.stack(last)
+
+
+def means(network: EdgeNetwork, seen: Observed) -> tuple[list[tuple[Array, Array]], list[Array]]:
+    """What activations are on average: x and h of each run, in the network's units, and what each head layer reads.
+
+    Rounding a row moves its sum by (W − rounded W)·a, whose mean a bias can take back (Nagel et al., 2019, "Data-free
+    quantization through weight equalization and bias correction", section 4.2).
+    """
+    D = network.directions
+    runs = []
+    below = (seen.inputs.mean(axis=0) - network.centre) * network.scale
+    for first in range(0, len(network.runs), D):
+        own = [seen.outputs[k].mean(axis=0) for k in range(first, first + D)]
+        runs += [(below, h) for h in own]
+        below = np.concatenate(own)
+    head = [pool(network, seen.layer_outputs[-1]).mean(axis=0), *(values.mean(axis=0) for values in seen.hidden)]
+    return runs, head
 
 
 def activate(x: Array, activation: HeadLayer | str) -> Array:

@@ -442,6 +442,7 @@ class _Printer:
             "scratch_bytes": str(memory["scratch"]),
             "weight_bytes": str(self.weight_bytes),
             "buffer": str(counts["buffer"]),
+            "every_step": "true" if program.pooling == "none" else "false",
         }
         parts = templates.header_parts(program.directions == 2, program.softmax, self.labels is not None, self.real)
         if program.pooling == "none":

@@ -19,23 +19,32 @@ __all__ = ["read_program", "write_program"]
 
 Array = NDArray[Any]
 
-_TEXT, _TEST = "quantized", "test_output"
+_TEXT, _INPUT, _TEST = "quantized", "test_input", "test_output"
 _VERSION = 1
 
 # Arrays by field, with the types that they may have. The file format holds float32 and float64, which hold these
 # integers exactly.
-_MATRIX = {"weights": ("int8", "float32"), "bias": ("int32", "float32"), "multiplier": ("int32",)}
-_LAYER = {
+_MATRIX: dict[str, tuple[str, ...]] = {
+    "weights": ("int8", "float32"),
+    "bias": ("int32", "float32"),
+    "multiplier": ("int32",),
+}
+_LAYER: dict[str, tuple[str, ...]] = {
     "peepholes": ("int16", "float32"),
     "initial_h": ("int8", "int16", "float32"),
     "initial_cells": ("int16", "float32"),
     "initial_stabilisers": ("int32",),
 }
-_PROGRAM = {"centre": ("float32",), "scale": ("float32",), "output_mean": ("float64",), "output_scale": ("float64",)}
+_PROGRAM: dict[str, tuple[str, ...]] = {
+    "centre": ("float32",),
+    "scale": ("float32",),
+    "output_mean": ("float64",),
+    "output_scale": ("float64",),
+}
 
 
-def write_program(program: Program, path: str | os.PathLike[str], text: str, test_output: Array) -> None:
-    """Writes the file, atomically. text: JSON that belongs to whoever saves; test_output: as of `read_program`."""
+def write_program(program: Program, path: str | os.PathLike[str], text: str, test: tuple[Array, Array]) -> None:
+    """Writes the file, atomically. text: JSON that belongs to whoever saves; test: as of `read_program`."""
     tensors: dict[str, Array] = {}
     document = _document(program, _PROGRAM, "", tensors)
     document["version"] = _VERSION
@@ -51,7 +60,7 @@ def write_program(program: Program, path: str | os.PathLike[str], text: str, tes
         entry = _document(dense, {}, "", tensors)
         entry["matrix"] = _document(dense.matrix, _MATRIX, f"dense.{k}.", tensors)
         document["dense"].append(entry)
-    tensors[_TEST] = test_output.astype(np.float64)
+    tensors[_INPUT], tensors[_TEST] = test[0], test[1].astype(np.float64)
     texts = {KEY: json.dumps(document, allow_nan=False), _TEXT: text}
     _core.write_tensors(os.fspath(path), tensors, texts)
 
@@ -70,8 +79,8 @@ def _document(item: Any, arrays: dict[str, tuple[str, ...]], prefix: str, tensor
     return document
 
 
-def read_program(path: str | os.PathLike[str]) -> tuple[Program, str, Array]:
-    """The program in a file, unchecked but for its form, the saver's text, and the recorded test output.
+def read_program(path: str | os.PathLike[str]) -> tuple[Program, str, tuple[Array, Array]]:
+    """The program in a file, unchecked but for its form; the saver's text; a test input (T, I) float32 and its outputs.
 
     ModelFileError for a file that is damaged or of another form, OSError where it cannot be read.
     """
@@ -80,15 +89,19 @@ def read_program(path: str | os.PathLike[str]) -> tuple[Program, str, Array]:
         document = parse_json(texts.get(KEY, "null"), KEY)
         if not isinstance(document, dict) or document.get("version") != _VERSION:
             raise ValueError(f"metadata {KEY!r} is not an object of version {_VERSION}")
-        test = tensors.pop(_TEST, None)
-        if test is None:
-            raise ValueError(f"tensor {_TEST!r} is missing")
+        x, outputs = tensors.pop(_INPUT, None), tensors.pop(_TEST, None)
+        if x is None or outputs is None:
+            raise ValueError(f"tensors {_INPUT!r} and {_TEST!r} are missing")
         program = _program(document, tensors)
+        if x.dtype != np.float32 or x.ndim != 2 or x.shape[1] != program.inputs:
+            raise ValueError(
+                f"{_INPUT} has shape {x.shape} and dtype {x.dtype}, expected (T, {program.inputs}) float32"
+            )
         if tensors:
             raise ValueError(f"unknown tensor {next(iter(tensors))!r}")
     except ValueError as error:
         raise _core.ModelFileError(f"{os.fspath(path)}: {error}") from error
-    return program, texts.get(_TEXT, "null"), test
+    return program, texts.get(_TEXT, "null"), (x, outputs)
 
 
 def _program(document: dict[str, Any], tensors: dict[str, Array]) -> Program:

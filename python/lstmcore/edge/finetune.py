@@ -71,7 +71,7 @@ def finetune(
     model = Model(core, network.model.classes, network.model.single_target)
     storage = "int4" if weights == "int4" else "int8"
     program = make(network, seen)
-    groups = row_groups(network, program)
+    groups = row_groups(network, program, seen)
     parameters = {name: value.copy() for name, value in core.parameters.items()}
     kept = {name: parameters[name] != 0 for name in _pruned(program, weights, parameters)}
 
@@ -89,7 +89,7 @@ def finetune(
             core.set_parameters({**parameters, **rounded(parameters, groups, storage)})
             now = read_edge_network(model)
             seen = observe(now, X)
-            groups = row_groups(now, make(now, seen))
+            groups = row_groups(now, make(now, seen), seen)
         total = 0.0
         for batch in _batches(lengths, random):
             core.set_parameters({**parameters, **rounded(parameters, groups, storage)})

@@ -78,7 +78,7 @@ def integer_matrix(rows: Array, bias: Array, limit: int, bits: int, storage: str
     bias : (rows,)
     limit : int
         Activations lie in [−limit, limit].
-    storage : "int8", "int4" or "sparse"
+    storage : "int8" or "int4"
         "int8" becomes "sparse" where at least 30% of the blocks are zero.
     name : str
         For messages.

@@ -36,6 +36,7 @@ class Part:
     x: Array | None
     h: Array | None
     bias: Array
+    reads_reset: bool = False  # r⊙h in place of h
 
     def rows(self, x_scale: Array, h_scale: Array) -> tuple[Array, Array]:
         """Weights (rows, columns) in the runtime's order, padded with zeros, and biases (rows,), float64.
@@ -112,7 +113,8 @@ def interleave(gates: Array) -> Array:
     count, hidden, columns = gates.shape
     padded = np.zeros((count, pad4(hidden), columns))
     padded[:, :hidden] = gates
-    return padded.reshape(count, -1, 4, columns).transpose(1, 0, 2, 3).reshape(-1, columns)
+    rows: Array = padded.reshape(count, -1, 4, columns).transpose(1, 0, 2, 3).reshape(-1, columns)
+    return rows
 
 
 def _pad_last(values: Array) -> Array:
@@ -222,7 +224,7 @@ def _edge_run(run: Run, config: dict[str, Any]) -> EdgeRun:
                 Part("gate r", W[:1], R[:1], b[:1]),
                 Part("gate z", W[1:2], R[1:2], b[1:2]),
                 Part("candidate of x", W[2:], None, b[2:]),
-                Part("candidate of h", None, R[2:], np.zeros((1, hidden))),
+                Part("candidate of h", None, R[2:], np.zeros((1, hidden)), reads_reset=True),
             )
             cell = "gru_reset_before"
     else:

@@ -40,7 +40,7 @@ def pad4(count: int) -> int:
 class Matrix:
     """Rows in the runtime's order, both extents padded to a multiple of four.
 
-    weights: (rows, columns) int8, for storage "int4" in -8 … 7 (-7 … 7 by symmetry), or float32.
+    weights: (rows, columns) int8 in -127 … 127, for storage "int4" in -7 … 7, or float32.
     bias: (rows,) int32 in units of the sums (of 16 times the sums for "int4"), or float32.
     multiplier: (rows,) int32 in [0, 2^30), None for float32.
     storage: "int8", "int4", "sparse" or "float32".

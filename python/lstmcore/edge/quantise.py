@@ -6,14 +6,14 @@ Shape letters: I input features, H hidden units, D directions, L layers, K outpu
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .calibration import SELU_SCALE, Observed, clip_of
-from .integers import ACTIVATION_BITS, OUTPUT_BITS, WideSum, integer_matrix
+from .calibration import SELU_SCALE, Observed, clip_of, means
+from .integers import ACTIVATION_BITS, OUTPUT_BITS, WideSum, integer_matrix, round_rows
 from .network import EdgeNetwork, EdgeRun, HeadLayer, Part
 from .program import Dense, Layer, Matrix, Program, pad4
 
@@ -41,8 +41,18 @@ class _Activations:
     shift: int = 15
 
 
+@dataclass(frozen=True)
+class _Inputs:
+    """What a layer reads: x = unit·activation + offset, and the mean activations of x and h."""
+
+    unit: Array
+    offset: Array
+    mean_x: Array
+    mean_h: Array
+
+
 def integer_program(network: EdgeNetwork, seen: Observed, kind: str, storage: str, ranges: str) -> Program:
-    """kind: "int8" or "int16"; storage: "int8", "int4" or "sparse"; ranges: see `calibration.clip_of`.
+    """kind: "int8" or "int16"; storage: "int8" or "int4"; ranges: see `calibration.clip_of`.
 
     ValueError for weights or states that integers cannot hold.
     """
@@ -60,6 +70,7 @@ def integer_program(network: EdgeNetwork, seen: Observed, kind: str, storage: st
 
 def _with_limit(network: EdgeNetwork, seen: Observed, kind: str, storage: str, ranges: str, limit: int) -> Program:
     centre, scale, below, offset = _input(network, seen.inputs, limit, ranges)
+    expected, expected_head = means(network, seen)
     D = network.directions
     layers = []
     for first in range(0, len(network.runs), D):
@@ -67,16 +78,20 @@ def _with_limit(network: EdgeNetwork, seen: Observed, kind: str, storage: str, r
         for k in range(first, first + D):
             run = network.runs[k]
             own = _output(run, seen.outputs[k], limit, ranges)
-            layers.append(_layer(run, seen.cells[k], kind, storage, limit, below, offset, own))
+            from_below = _Inputs(below, offset, (expected[k][0] - offset) / below, expected[k][1] / own.unit)
+            layers.append(_layer(run, seen.cells[k], kind, storage, limit, from_below, own))
             units.append(np.repeat(own.unit, run.hidden))
-        below, offset = np.concatenate(units), None
+        below = np.concatenate(units)
+        offset = np.zeros_like(below)
     dense = []
     for k, layer in enumerate(network.head[:-1]):
         factor = SELU_SCALE if layer.activation == "selu" else 1.0
         own = _scaled_output(seen.hidden[k], limit, ranges, layer.name, factor)
-        dense.append(_dense(layer, below, limit, ACTIVATION_BITS, storage, own))
+        from_below = _Inputs(below, np.zeros_like(below), expected_head[k] / below, np.zeros(0))
+        dense.append(_dense(layer, from_below, limit, ACTIVATION_BITS, storage, own))
         below = np.repeat(own.unit, len(layer.bias))
-    dense.append(_dense(network.head[-1], below, limit, OUTPUT_BITS, storage, None))
+    from_below = _Inputs(below, np.zeros_like(below), expected_head[-1] / below, np.zeros(0))
+    dense.append(_dense(network.head[-1], from_below, limit, OUTPUT_BITS, storage, None))
     return Program(
         kind=kind,
         layers=tuple(layers),
@@ -136,8 +151,8 @@ def _scaled_output(values: Array, limit: int, ranges: str, name: str, factor: fl
     clip = max(clip_of(values, limit, ranges), 2.0**-8) * (_OUTPUT_HEADROOM if limit > 127 else 1.0)
     if clip * 2.0**ACTIVATION_BITS >= 2.0**29:
         raise ValueError(
-            f"quantize: {name}: outputs reach {clip:.3g}, where the runtime ends at 131072. Train with clip_norm, max_norm "
-            "or alpha, or use scheme='float32'."
+            f"quantize: {name}: outputs reach {clip:.3g}, where the runtime ends at 131072. Train with clip_norm, "
+            "max_norm or alpha, or use scheme='float32'."
         )
     exact = factor * limit / clip / 2.0**ACTIVATION_BITS
     shift = 24 - math.ceil(math.log2(exact))  # a multiplier of 24 bits
@@ -146,14 +161,17 @@ def _scaled_output(values: Array, limit: int, ranges: str, name: str, factor: fl
     return _Activations(np.array([factor * 2.0**shift / (multiplier * 2.0**ACTIVATION_BITS)]), multiplier, shift)
 
 
-def _matrix(
-    part: Part, name: str, below: Array, offset: Array | None, own: _Activations, limit: int, storage: str
-) -> Matrix:
-    hidden = part.bias.shape[1]
-    if offset is not None and part.x is not None:
-        part = Part(part.name, part.x, part.h, part.bias + part.x @ offset)
-    rows, bias = part.rows(below, np.repeat(own.unit, hidden))
-    return integer_matrix(rows, bias, limit, ACTIVATION_BITS, storage, f"{name}, {part.name}")
+def _matrix(part: Part, name: str, below: _Inputs, h_unit: Array, limit: int, bits: int, storage: str) -> Matrix:
+    if part.x is not None:
+        part = replace(part, bias=part.bias + part.x @ below.offset)
+    rows, bias = part.rows(below.unit, h_unit)
+    given = [_padded(below.mean_x)] if part.x is not None else []
+    if part.h is not None:
+        # With the reset gate before the product it reads r⊙h, of which no mean is known.
+        given.append(np.zeros(pad4(part.h.shape[2])) if part.reads_reset else _padded(below.mean_h))
+    integers, scale = round_rows(rows, storage)
+    bias = bias + (rows - integers * scale[:, None]) @ np.concatenate(given)
+    return integer_matrix(rows, bias, limit, bits, storage, f"{name}, {part.name}" if name else part.name)
 
 
 def _layer(
@@ -162,8 +180,7 @@ def _layer(
     kind: str,
     storage: str,
     limit: int,
-    below: Array,
-    offset: Array | None,
+    below: _Inputs,
     own: _Activations,
 ) -> Layer:
     dtype = np.int8 if kind == "int8" else np.int16
@@ -174,11 +191,12 @@ def _layer(
     peepholes, peephole_bits = _peepholes(run, cell_bits)
     initial_cells, stabilisers = _initial_state(run, cell_bits)
     h = np.rint(start["h"] / own.unit)
+    unit = np.repeat(own.unit, run.hidden)
     return Layer(
         cell=run.cell,
         inputs=run.inputs,
         hidden=run.hidden,
-        matrices=tuple(_matrix(part, run.name, below, offset, own, limit, storage) for part in run.parts),
+        matrices=tuple(_matrix(p, run.name, below, unit, limit, ACTIVATION_BITS, storage) for p in run.parts),
         options=run.options,
         peepholes=peepholes,
         initial_h=_padded(np.clip(h, -limit, limit)).astype(dtype) if h.any() else None,
@@ -242,10 +260,10 @@ def _slstm_state(run: EdgeRun) -> tuple[Array, Array]:
     return np.concatenate(cells).astype(np.int16), _padded(np.clip(stabilisers, -(2**29), 2**29)).astype(np.int32)
 
 
-def _dense(layer: HeadLayer, below: Array, limit: int, bits: int, storage: str, own: _Activations | None) -> Dense:
+def _dense(layer: HeadLayer, below: _Inputs, limit: int, bits: int, storage: str, own: _Activations | None) -> Dense:
     # A head's rows have no gates, so they are groups of four as they come.
-    rows, bias = Part(layer.name, layer.weights[None], None, layer.bias[None]).rows(below, np.zeros(0))
-    matrix = integer_matrix(rows, bias, limit, bits, storage, layer.name)
+    part = Part(layer.name, layer.weights[None], None, layer.bias[None])
+    matrix = _matrix(part, "", below, np.zeros(0), limit, bits, storage)
     if own is None:
         return Dense(matrix, len(layer.bias), "linear", limit)
     return Dense(matrix, len(layer.bias), layer.activation, limit, own.multiplier, own.shift)

@@ -180,7 +180,7 @@ class QuantizedModel:
         return self.outputs(X, n_jobs)
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
-        """Accuracy of a classifier, R² of a regressor (mean over targets). X as for `predict_raw`; y: (N,) or (N, K)."""
+        """Accuracy of a classifier, R² of a regressor (mean over targets). X: see `predict_raw`; y: (N,) or (N, K)."""
         predicted = self.predict(X)
         truth = np.asarray(y)
         check_count(len(truth) if truth.ndim else 0, "y", len(predicted), "X")
@@ -275,7 +275,8 @@ class QuantizedModel:
             "classes": None if self.classes_ is None else labels_to_json(self.classes_),
             "report": None if self.report_ is None else self.report_.to_json(),
         }
-        write_program(self.program, path, json.dumps(document, allow_nan=False), self._test_output())
+        x = _test_input(self.program)
+        write_program(self.program, path, json.dumps(document, allow_nan=False), (x, self._core.run([x])))
 
     def export_c(
         self, folder: str | os.PathLike[str], name: str = "model", *, example: ArrayLike | None = None
@@ -312,10 +313,6 @@ class QuantizedModel:
             title=repr(self),
         )
 
-    def _test_output(self) -> Array:
-        """(16, K) or (K,): outputs for a fixed sequence, which a file carries to be compared with."""
-        return self._core.run([_test_input(self.program)])
-
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> QuantizedModel:
         """The model that `save` wrote.
@@ -323,7 +320,7 @@ class QuantizedModel:
         Raises `lstmcore.ModelFileError` for a file that is damaged or another kind of file, OSError where it cannot be
         read.
         """
-        program, text, recorded = read_program(path)
+        program, text, (x, recorded) = read_program(path)
         try:
             document = parse_json(text, "quantized")
             if not isinstance(document, dict) or set(document) != {"single", "classes", "report"}:
@@ -333,7 +330,7 @@ class QuantizedModel:
             classes = None if document["classes"] is None else labels_from_json(document["classes"])
             report = None if document["report"] is None else QuantizationReport.from_json(document["report"])
             model = cls(program, classes, document["single"], report)
-            found = model._test_output()
+            found = model._core.run([x])
             close = np.array_equal(found, recorded) if program.kind != "float32" else _close(found, recorded)
             if not close:
                 raise ValueError("the network does not reproduce the test vector in the file")

@@ -51,8 +51,8 @@ class QuantizationReport:
     """scheme, weights, ranges: as `quantize` was called. n_sequences, n_steps: of the calibration data.
 
     layers: input, recurrent layers, layers of the head; after fine-tuning against the fine-tuned float network.
-    agreement: share of calibration sequences with the class that the float model given predicts (classifiers), or R² of the
-        quantised predictions against the float ones (regressors); NaN without calibration data.
+    agreement: share of calibration sequences with the class that the float model given predicts (classifiers), or R²
+        of the quantised predictions against the float ones (regressors); NaN without calibration data.
     float_score, score: accuracy or R² of both models against y; NaN where `quantize` got no y.
     finetune_losses: mean training loss of each epoch of fine-tuning.
     """

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .calibration import Observed, means
 from .integers import round_rows
 from .measure import output_unit
 from .network import EdgeNetwork
@@ -26,23 +27,23 @@ class RowGroup:
     """Rows that have one scale each over several tensors: rows `rows` of each of `tensors`, whose columns' activations
     stand for `units` (one array for each tensor).
 
-    bias, offset: of a first layer, whose integers lie around `offset` in units of the first tensor's columns: the program
-    has the exact W·offset in its biases, so that only what differs from it meets rounded weights.
+    bias, means: the bias that takes back what rounding moves on average, and the mean of what each tensor reads;
+    "" where there is none.
     """
 
     rows: slice
     tensors: tuple[str, ...]
     units: tuple[Array, ...]
-    bias: str = ""
-    offset: Array | None = None
+    bias: str
+    means: tuple[Array, ...]
 
 
-def row_groups(network: EdgeNetwork, program: Program) -> list[RowGroup]:
-    """All weights that become integers of 8 or 4 bits."""
+def row_groups(network: EdgeNetwork, program: Program, seen: Observed) -> list[RowGroup]:
+    """All weights that become integers of 8 or 4 bits. seen: what the program's ranges are from."""
     groups = []
     D = network.directions
+    runs, head = means(network, seen)
     below = network.scale / program.scale.astype(np.float64)
-    offset: Array | None = (program.centre.astype(np.float64) - network.centre) * network.scale
     for first in range(0, len(network.runs), D):
         units = []
         for k in range(first, first + D):
@@ -50,27 +51,28 @@ def row_groups(network: EdgeNetwork, program: Program) -> list[RowGroup]:
             suffix = f"_l{run.run.layer}" + ("_reverse" if run.run.direction else "")
             H, own = run.hidden, output_unit(program.layers[k])
             units.append(np.full(H, own))
-            tensors = ("W" + suffix, "R" + suffix)
+            names = ("W" + suffix, "R" + suffix)
             columns = (below, np.full(run.run.weights["R"].shape[1], own))
-            bias = "b" + suffix
+            b = "b" + suffix
             if run.cell in ("gru", "gru_reset_before"):
-                groups.append(RowGroup(slice(0, 2 * H), tensors, columns, bias, offset))
-                groups.append(RowGroup(slice(2 * H, 3 * H), tensors[:1], columns[:1], bias, offset))
-                groups.append(RowGroup(slice(2 * H, 3 * H), tensors[1:], columns[1:]))
+                bR = "bR" + suffix if run.cell == "gru" else ""
+                groups.append(RowGroup(slice(0, 2 * H), names, columns, b, runs[k]))
+                groups.append(RowGroup(slice(2 * H, 3 * H), names[:1], columns[:1], b, runs[k][:1]))
+                groups.append(RowGroup(slice(2 * H, 3 * H), names[1:], columns[1:], bR, runs[k][1:]))
             else:
-                groups.append(RowGroup(slice(0, None), tensors, columns, bias, offset))
-        below, offset = np.concatenate(units), None
+                groups.append(RowGroup(slice(0, None), names, columns, b, runs[k]))
+        below = np.concatenate(units)
     for k, dense in enumerate(program.dense):
-        name = "head_W" if k == len(program.dense) - 1 else f"head_W_l{k}"
-        groups.append(RowGroup(slice(0, None), (name,), (below,)))
-        if name != "head_W":
+        last = k == len(program.dense) - 1
+        name, b = ("head_W", "head_b") if last else (f"head_W_l{k}", f"head_b_l{k}")
+        groups.append(RowGroup(slice(0, None), (name,), (below,), b, (head[k],)))
+        if not last:
             below = np.full(dense.outputs, output_unit(dense))
     return groups
 
 
 def rounded(parameters: dict[str, Array], groups: list[RowGroup], storage: str) -> dict[str, Array]:
-    """The tensors of `groups` with every weight moved to what an integer stands for, and biases as the program has them;
-    the others are left out."""
+    """Weights moved to what an integer stands for, and biases as the program has them; other tensors are left out."""
     result: dict[str, Array] = {}
     for group in groups:
         parts = [parameters[name][group.rows] for name in group.tensors]
@@ -81,9 +83,21 @@ def rounded(parameters: dict[str, Array], groups: list[RowGroup], storage: str) 
             if name not in result:
                 result[name] = np.array(parameters[name], dtype=np.float64)
             result[name][group.rows] = value / units
-        if group.offset is not None:
+        if group.bias:
             if group.bias not in result:
                 result[group.bias] = np.array(parameters[group.bias], dtype=np.float64)
-            moved = parts[0].astype(np.float64) - result[group.tensors[0]][group.rows]
-            result[group.bias][group.rows] += moved @ group.offset
+            for name, part, mean in zip(group.tensors, parts, group.means, strict=True):
+                moved = part.astype(np.float64) - result[name][group.rows]
+                result[group.bias][group.rows] += _along(moved, mean)
     return {name: value.astype(parameters[name].dtype) for name, value in result.items()}
+
+
+def _along(moved: Array, mean: Array) -> Array:
+    """moved·mean for each row; with heads, rows of fewer columns than h has units read those of their own head."""
+    H, width = len(mean), moved.shape[1]
+    if width == H:
+        result: Array = moved @ mean
+        return result
+    unit = np.arange(len(moved)) % H
+    own = (unit // width * width)[:, None] + np.arange(width)
+    return np.asarray((moved * mean[own]).sum(axis=1))

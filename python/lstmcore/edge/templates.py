@@ -114,6 +114,7 @@ struct @name@_traits {
   using Output = @name@_output;
   static constexpr unsigned inputs = @upper@_INPUTS;
   static constexpr unsigned outputs = @upper@_OUTPUTS;
+  static constexpr bool every_step = @every_step@; /* outputs at every step of run() */
   static const lstmcore_edge_model &model() { return @name@_model; }
   static void reset(State *state) { @name@_reset(state); }
   static void quantise(const float *x, Activation *q) { @name@_quantise(x, q); }
@@ -133,7 +134,7 @@ _TRAIT_STEP = """\
 """
 
 _TRAIT_BOTH = """\
-  static size_t buffer_count(uint32_t steps) { return @upper@_BUFFER(steps); }
+  static constexpr size_t buffer_count(uint32_t steps) { return @upper@_BUFFER(steps); }
   static int run(State *state, Scratch *scratch, const Activation *x, uint32_t steps, Activation *buffer,
                  size_t buffer_count, Output *out) {
     return @name@_run(state, scratch, x, steps, buffer, buffer_count, out);
