@@ -521,6 +521,7 @@ def ctc_beam(
     lengths: ArrayLike | None = None,
 ) -> list[list[tuple[NDArray[np.int32], float]]]:
     """Prefix beam search: for each sequence (labels, score), the best first."""
+
 class EdgeState:
     """State and scratch of one stream of an EdgeModel."""
 
