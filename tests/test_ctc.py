@@ -6,7 +6,6 @@ import importlib.util
 import math
 from typing import Any
 
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
