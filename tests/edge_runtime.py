@@ -33,7 +33,9 @@ def _struct(name: str, fields: str, others: dict[str, Any] | None = None) -> typ
 
 
 CMatrix = _struct(
-    "CMatrix", "p product, weights, bias, multiplier, float_bias, starts, columns; u groups, blocks, shift, first_blocks, first_shift"
+    "CMatrix",
+    "p product, weights, bias, multiplier, float_bias, starts, columns; "
+    "u groups, blocks, shift, first_blocks, first_shift",
 )
 CLayer = _struct(
     "CLayer",

@@ -71,9 +71,9 @@ class Fields {
 };
 
 EdgeMatrix to_matrix(py::handle value, const std::string& name) {
-  const Fields fields(
-      value, name,
-      {"storage", "rows", "columns", "weights", "bias", "multiplier", "block_starts", "block_columns", "shift", "first_blocks", "first_shift"});
+  const Fields fields(value, name,
+                      {"storage", "rows", "columns", "weights", "bias", "multiplier", "block_starts", "block_columns",
+                       "shift", "first_blocks", "first_shift"});
   EdgeMatrix matrix;
   const std::string storage = fields.text("storage");
   const std::pair<const char*, EdgeStorage> known[] = {{"int8", EdgeStorage::int8},
