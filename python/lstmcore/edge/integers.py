@@ -167,7 +167,7 @@ def _fit(
 ) -> tuple[Array, Array, Array] | None:
     """Integers, biases in units of the sum, and what that unit is. limits: (columns,), what each can add to the sum.
 
-    The unit is made larger in rows that do not fit: those whose bias is many times their weights. None where none helps.
+    The unit is made larger in rows that do not fit: those whose bias is many times their weights. None: none fits.
     """
     unit = unit.copy()
     for _ in range(100):
