@@ -289,3 +289,50 @@ def test_cxx_wrapper(tmp_path, network, kind):
     printed = build_and_run(tmp_path, CXX, "-x", "c++", "-std=c++17", main="wrapper.cpp")
     if program.directions == 1:
         assert float(printed) == pytest.approx(1 if kind == "float32" else 32768, rel=1e-3)
+
+
+# What the example projects of docs/edge.md find on their systems, as far as they use it.
+ARDUINO = """
+#include <cstdint>
+#include <cstdio>
+struct Port {
+  void begin(int) {}
+  operator bool() { return true; }
+  void println(const char *text) { std::puts(text); }
+  template <class T> void print(T) {}
+};
+extern Port Serial;
+inline unsigned long micros() { return 0; }
+inline void delay(int) {}
+"""
+ZEPHYR = """
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#define printk printf
+static inline uint32_t k_cycle_get_32(void) { return 0; }
+static inline void k_msleep(int milliseconds) { exit(milliseconds == 1000 ? 0 : 1); }
+"""
+DEVICES = Path(__file__).resolve().parent.parent / "examples" / "devices"
+
+
+@needs_compiler
+def test_projects_for_devices_build_and_run(tmp_path):
+    program = random_program(np.random.default_rng(0), inputs=12, hidden=16, outputs=9)
+    write_c(program, tmp_path, "vowels", example=example_of(program))
+    (tmp_path / "zephyr" / "sys").mkdir(parents=True)
+    (tmp_path / "zephyr" / "kernel.h").write_text(ZEPHYR)
+    (tmp_path / "zephyr" / "sys" / "printk.h").write_text("")
+    (tmp_path / "Arduino.h").write_text(ARDUINO)
+    (tmp_path / "loop.cpp").write_text(
+        "Port Serial;\nvoid setup();\nvoid loop();\nint main() {\n  setup();\n  loop();\n}\n"
+    )
+    model = ["-I.", "-x", "none", "vowels.o", "lstmcore_edge.o"]
+    zephyr = [CC, "-std=gnu11", "-I.", str(DEVICES / "zephyr" / "src" / "main.c"), *model]
+    sketch = ["-include", "Arduino.h", "-x", "c++", str(DEVICES / "arduino" / "vowels" / "vowels.ino"), "loop.cpp"]
+    subprocess.run([CC, "-std=c99", "-O1", "-c", "vowels.c", "lstmcore_edge.c"], cwd=tmp_path, check=True)
+    for command in (zephyr, [CXX, "-std=gnu++11", *sketch, *model]):
+        built = [*command, "-Wall", "-Wextra", "-Werror", "-o", "project"]
+        subprocess.run(built, cwd=tmp_path, check=True)
+        done = subprocess.run([str(tmp_path / "project")], capture_output=True, text=True, check=True)
+        assert done.stdout.startswith("self-test passed\n")
