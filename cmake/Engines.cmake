@@ -43,7 +43,9 @@ endif()
 
 # Floating point of the edge runtime has the same bits on every machine, so it does without fused operations.
 file(GLOB edge_files ${PROJECT_SOURCE_DIR}/cpp/edge/*.c)
-set_source_files_properties(${edge_files} PROPERTIES COMPILE_OPTIONS "-std=c99;-ffp-contract=off")
+# An engine is for one instruction set; asking the processor again would cost every load an initialiser.
+set_source_files_properties(${edge_files} PROPERTIES COMPILE_OPTIONS "-std=c99;-ffp-contract=off"
+                                                     COMPILE_DEFINITIONS LSTMCORE_EDGE_ONE_PROCESSOR)
 
 # Compiles a target the way the engine `isa` is compiled.
 function(lstmcore_engine_options target isa)

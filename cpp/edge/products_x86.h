@@ -151,9 +151,10 @@ LCE_INLINE lce_sums lce_add(lce_sums s, lce_weights w, lce_columns c, int wide) 
   }
 }
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(LSTMCORE_EDGE_ONE_PROCESSOR)
 /* The product that takes the time, four row groups of int8, with AVX2 where the processor turns out to have it: as above,
- * two blocks at a time. It makes up for builds without -mavx2, three times as fast as SSE2. */
+ * two blocks at a time. It makes up for builds without -mavx2, three times as fast as SSE2. LSTMCORE_EDGE_ONE_PROCESSOR
+ * leaves it out: the processor is then the one that the compiler's flags say. */
 #define LCE_CHOOSE_AT_RUN_TIME
 
 __attribute__((target("avx2"))) static void lce_four_groups_avx2(const unsigned char *w, uint32_t blocks, uint32_t first,
