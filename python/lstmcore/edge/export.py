@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from .. import _core
 from . import templates
-from .program import CELLS, FLOAT_CELLS, Matrix, Program, pad4
+from .host import start
+from .program import CELLS, FLOAT_CELLS, Layer, Matrix, Program, pad4
 
 __all__ = ["runtime_sources", "write_c"]
 
@@ -102,11 +103,12 @@ def write_c(
         raise ValueError("example: expected finite numbers")
     if labels is not None and len(labels) != program.outputs:
         raise ValueError(f"labels: expected one for each of {program.outputs} outputs, got {len(labels)}")
-    model = _core.EdgeModel(program.fields())
+    model = start(program)
     printer = _Printer(program, model, name, example, labels, " ".join(str(title).split()))
     target = Path(os.fspath(folder))
     target.mkdir(parents=True, exist_ok=True)
-    texts = {f"{name}.h": printer.header(), f"{name}.c": printer.source(), "main.c": printer.example_program()}
+    source = printer.source()  # before the header, which says how many bytes its tables have
+    texts = {f"{name}.h": printer.header(), f"{name}.c": source, "main.c": printer.example_program()}
     texts.update(runtime_sources())
     return [_write(target / file, text) for file, text in texts.items()]
 
@@ -239,28 +241,28 @@ class _Printer:
 
     # Sizes, as the runtime counts them.
 
+    def sizes(self, layer: Layer) -> tuple[int, int, int, int]:
+        """x_width, h_width, cell_width, stabiliser_width."""
+        h_width = pad4(layer.hidden)
+        cells, stabilisers = (FLOAT_CELLS[layer.cell], 0) if self.real else CELLS[layer.cell][1:]
+        return pad4(layer.inputs), h_width, cells * h_width, stabilisers * h_width
+
     def counts(self) -> dict[str, int]:
         program = self.program
-        widths = [(pad4(layer.inputs), pad4(layer.hidden)) for layer in program.layers]
-        cells = [CELLS[layer.cell][1] for layer in program.layers]
-        if self.real:
-            cells = [FLOAT_CELLS[layer.cell] for layer in program.layers]
+        x_widths, h_widths, cells, stabilisers = zip(*(self.sizes(layer) for layer in program.layers), strict=True)
         pooled = pad4(program.directions * program.layers[-1].hidden)
-        following = max(h for _, h in widths)
         hidden = max((4 * dense.matrix.groups for dense in program.dense[:-1]), default=0)
         layers = len(program.layers) // program.directions
         kept = layers - 1 + (program.pooling == "none")
         return {
-            "activations": sum(x + h for x, h in widths),
-            "cells": sum(h * count for (_, h), count in zip(widths, cells, strict=True)),
-            "stabilisers": 0 if self.real else sum(
-                h * CELLS[layer.cell][2] for (_, h), layer in zip(widths, program.layers, strict=True)
-            ),
+            "activations": sum(x_widths) + sum(h_widths),
+            "cells": sum(cells),
+            "stabilisers": sum(stabilisers),
             "pooled": pooled,
-            "next": following,
-            "scratch": max(following, pooled) + 2 * hidden,
+            "next": max(h_widths),
+            "scratch": max(*h_widths, pooled) + 2 * hidden,
             "buffer": 0 if program.directions == 1 else min(kept, 2) * pooled,
-        }  # fmt: skip
+        }
 
     # name.c
 
@@ -297,9 +299,7 @@ class _Printer:
             name = f"layer{number}"
             matrices = ",\n    ".join(self.matrix(f"{name}_{m}", matrix) for m, matrix in enumerate(layer.matrices))
             self.arrays.append(f"static const lstmcore_edge_matrix {name}_matrices[] = {{\n    {matrices}}};\n")
-            x_width, h_width = pad4(layer.inputs), pad4(layer.hidden)
-            cells = FLOAT_CELLS[layer.cell] if self.real else CELLS[layer.cell][1]
-            stabilisers = 0 if self.real else CELLS[layer.cell][2]
+            x_width, h_width, cells, stabilisers = self.sizes(layer)
             initial_h = layer.initial_h
             if initial_h is not None:
                 initial_h = initial_h.astype(
@@ -315,7 +315,7 @@ class _Printer:
                 self.array(f"{name}_initial_cells", layer.initial_cells),
                 self.array(f"{name}_initial_stabilisers", None if self.real else layer.initial_stabilisers),
                 *(f"{count}U" for count in (layer.inputs, layer.hidden, x_width, h_width)),
-                *(f"{count}U" for count in (cells * h_width, stabilisers * h_width)),
+                *(f"{count}U" for count in (cells, stabilisers)),
                 *(f"{count}U" for count in at.values()),
                 *(str(value) for value in (layer.limit, layer.output_multiplier)),
                 *(f"{count}U" for count in (layer.output_shift, layer.cell_bits, layer.peephole_bits)),
@@ -323,8 +323,8 @@ class _Printer:
             ]
             entries.append("    {" + ",\n     ".join(fields) + "}")
             at["activations"] += x_width + h_width
-            at["cells"] += cells * h_width
-            at["stabilisers"] += stabilisers * h_width
+            at["cells"] += cells
+            at["stabilisers"] += stabilisers
         return ",\n".join(entries)
 
     def dense(self) -> str:
@@ -416,7 +416,6 @@ class _Printer:
 
     def header(self) -> str:
         counts, program = self.counts(), self.program
-        self.source()  # counts the bytes of the tables
         memory = self.model.memory
         members = []
         if program.pooling == "mean":
