@@ -5,6 +5,7 @@
 - `SequenceClassifier`, `SequenceRegressor`: estimators for whole sequences (scikit-learn).
 - `SequenceForecaster`: how series go on; `backtest`: how well it would have forecast the past (scikit-learn).
 - `SequenceTagger`: a label for every step, by softmax or conditional random field (scikit-learn).
+- `SequenceAnomalyDetector`: sequences and steps that do not go on as normal ones do (scikit-learn).
 - `SequenceTranscriber`: a shorter sequence of labels, without alignment, by CTC (scikit-learn).
 - `TreeClassifier`, `TreeRegressor`: estimators for trees and their nodes.
 - `FrameForecaster`: the next frames of image sequences (scikit-learn).
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from .tree_classifier import TreeClassifier
     from .tree_layer import TreeRecurrent
     from .tree_regressor import TreeRegressor
+    from .unsupervised.anomaly_detector import SequenceAnomalyDetector
 
 __all__ = [
     "BlockPruning",
@@ -55,6 +57,7 @@ __all__ = [
     "ModelFileError",
     "QuantizedModel",
     "Recurrent",
+    "SequenceAnomalyDetector",
     "SequenceClassifier",
     "SequenceForecaster",
     "SequenceRegressor",
@@ -93,6 +96,7 @@ _LAZY = {
     "SequenceForecaster": "forecaster",
     "SequenceRegressor": "regressor",
     "SequenceTagger": "tagger",
+    "SequenceAnomalyDetector": "unsupervised.anomaly_detector",
     "SequenceTranscriber": "transcriber",
     "TreeClassifier": "tree_classifier",
     "TreeRecurrent": "tree_layer",
