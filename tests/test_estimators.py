@@ -310,10 +310,10 @@ def test_doctests() -> None:
     import doctest
 
     from lstmcore import _tagged_sentences, classifier, converters, metrics, regressor, tagger, transcriber
-    from lstmcore.unsupervised import anomaly_detector
+    from lstmcore.unsupervised import anomaly_detector, encoder
 
-    modules = (classifier, regressor, converters, tagger, transcriber, metrics, _tagged_sentences, anomaly_detector)
-    for module in modules:
+    modules = (classifier, regressor, converters, tagger, transcriber, metrics, _tagged_sentences)
+    for module in (*modules, anomaly_detector, encoder):
         result = doctest.testmod(module)
         assert result.failed == 0
         assert result.attempted > 0

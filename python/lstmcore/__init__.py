@@ -6,6 +6,7 @@
 - `SequenceForecaster`: how series go on; `backtest`: how well it would have forecast the past (scikit-learn).
 - `SequenceTagger`: a label for every step, by softmax or conditional random field (scikit-learn).
 - `SequenceAnomalyDetector`: sequences and steps that do not go on as normal ones do (scikit-learn).
+- `SequenceEncoder`: sequences to features, learnt without labels, for a `Pipeline` (scikit-learn).
 - `SequenceTranscriber`: a shorter sequence of labels, without alignment, by CTC (scikit-learn).
 - `TreeClassifier`, `TreeRegressor`: estimators for trees and their nodes.
 - `FrameForecaster`: the next frames of image sequences (scikit-learn).
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from .tree_layer import TreeRecurrent
     from .tree_regressor import TreeRegressor
     from .unsupervised.anomaly_detector import SequenceAnomalyDetector
+    from .unsupervised.encoder import SequenceEncoder
 
 __all__ = [
     "BlockPruning",
@@ -59,6 +61,7 @@ __all__ = [
     "Recurrent",
     "SequenceAnomalyDetector",
     "SequenceClassifier",
+    "SequenceEncoder",
     "SequenceForecaster",
     "SequenceRegressor",
     "SequenceTagger",
@@ -93,6 +96,7 @@ _LAZY = {
     "QuantizedModel": "edge.quantized_model",
     "Recurrent": "recurrent",
     "SequenceClassifier": "classifier",
+    "SequenceEncoder": "unsupervised.encoder",
     "SequenceForecaster": "forecaster",
     "SequenceRegressor": "regressor",
     "SequenceTagger": "tagger",

@@ -42,6 +42,7 @@ _SEQUENCE_ESTIMATORS: dict[str, str] = {
 LAYER_ESTIMATORS: dict[str, str] = {
     "FrameForecaster": ".frames",
     "SequenceAnomalyDetector": ".unsupervised.anomaly_detector",
+    "SequenceEncoder": ".unsupervised.encoder",
     "SequenceTagger": ".tagger",
     "SequenceTranscriber": ".transcriber",
     "TreeClassifier": ".tree_classifier",
@@ -65,7 +66,11 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     document = {
         "format": _FORMAT,
         "class": type(estimator).__name__,
-        "parameters": {name: to_json(name, value) for name, value in estimator.get_params(deep=False).items()},
+        "parameters": {
+            name: to_json(name, value)
+            for name, value in estimator.get_params(deep=False).items()
+            if name not in getattr(estimator, "_unsaved", ())
+        },
         "fitted": {
             **estimator._fitted_document(),
             **{name: _number_to_json(getattr(estimator, name)) for name in _NUMBERS},
