@@ -3,9 +3,9 @@
     python docs/site/stage.py build/docs-source          # needs the installed lstmcore
 
 README.md, CHANGELOG.md, CONTRIBUTING.md and docs/*.md stay plain Markdown that reads well in the repository. Here they
-are copied with the paths that they have there; every other file or folder that they link to gets a page with its source,
-and so do all examples and the C++ headers. A link to nothing is an error. The reference of the Python API has a page for
-each public name, the list of which is made by looking into the package.
+are copied with the paths that they have there; every other file or folder that they link to gets a page with its
+source, and so do all examples and the C++ headers. A link to nothing is an error. The reference of the Python API has
+a page for each public name, the list of which is made by looking into the package.
 """
 
 from __future__ import annotations
