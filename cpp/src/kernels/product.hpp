@@ -67,6 +67,51 @@ void panel_product(int packs, Start start, std::int64_t rows, std::int64_t depth
   }
 }
 
+/// C[count · packs·W] = or += a[depth] · `count` panels, `next` elements apart: one row, whose sums are those of
+/// panel_product() to the last bit. bias: count · packs·W elements with Start::bias.
+template <class T, int kPacks>
+void row_product(Start start, std::int64_t depth, const T* a, std::int64_t count, const T* panels, std::int64_t next,
+                 T* c, const T* bias) noexcept {
+  constexpr int kPanels = kPacks == 1 ? 8 : kPacks == 2 ? 4 : kPacks == 3 ? 3 : 2;
+  constexpr std::int64_t kWidth = kPacks * kLanes<T>;
+  const auto run = [&](auto start_tag) {
+    constexpr Start kStart = decltype(start_tag)::value;
+    std::int64_t p = 0;
+    for (; p + kPanels <= count; p += kPanels) {
+      row_tile<T, kPanels, kPacks, kStart>(depth, a, panels + p * next, next, c + p * kWidth, bias + p * kWidth);
+    }
+    for (; p < count; ++p) {
+      row_tile<T, 1, kPacks, kStart>(depth, a, panels + p * next, next, c + p * kWidth, bias + p * kWidth);
+    }
+  };
+  if (start == Start::bias) {
+    run(std::integral_constant<Start, Start::bias>{});
+  } else if (start == Start::sum) {
+    run(std::integral_constant<Start, Start::sum>{});
+  } else {
+    run(std::integral_constant<Start, Start::zero>{});
+  }
+}
+template <class T>
+void row_product(int packs, Start start, std::int64_t depth, const T* a, std::int64_t count, const T* panels,
+                 std::int64_t next, T* c, const T* bias) noexcept {
+  static_assert(kPanelPacks == 4);
+  switch (packs) {
+    case 1:
+      row_product<T, 1>(start, depth, a, count, panels, next, c, bias);
+      break;
+    case 2:
+      row_product<T, 2>(start, depth, a, count, panels, next, c, bias);
+      break;
+    case 3:
+      row_product<T, 3>(start, depth, a, count, panels, next, c, bias);
+      break;
+    default:
+      row_product<T, 4>(start, depth, a, count, panels, next, c, bias);
+      break;
+  }
+}
+
 /// A matrix packed in panels of kPanelPacks packs, the last one narrower.
 template <class T>
 struct Panels {

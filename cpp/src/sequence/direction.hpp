@@ -107,6 +107,18 @@ class Direction {
     const bool by_rows = rows >= 12 * member.size;
     const Member::Range mine = by_rows ? member.share(rows, 12) : Member::Range{0, rows};
     const Member::Range block = by_rows ? Member::Range{0, blocks} : member.share(blocks);
+    if (rows == 1) {
+      const T* panels = pass.weights.input + block.begin * depth * gates * W;
+      Start start = first;
+      for (int s = 0; s < pass.segment_count; ++s) {
+        const InputSegment<T>& segment = pass.segments[static_cast<std::size_t>(s)];
+        row_product<T>(gates, start, segment.depth, segment.rows[base], block.end - block.begin, panels,
+                       depth * gates * W, to[0] + block.begin * gates * W, pass.weights.bias + block.begin * gates * W);
+        panels += segment.depth * gates * W;
+        start = Start::sum;
+      }
+      return;
+    }
     for (std::int64_t row = mine.begin; row < mine.end; row += kRowBlock) {
       const std::int64_t m = std::min(kRowBlock, mine.end - row);
       for (std::int64_t b = block.begin; b < block.end; ++b) {
@@ -136,6 +148,8 @@ class Direction {
         const std::int64_t m = std::min(kRowBlock, last - n);
         if (pass.general) {
           GeneralStep<T>::forward(pass, offset, gates.from(n), from, n, m);
+        } else if (m == 1) {
+          single_step(pass, offset, gates.from(n), from, n, split);
         } else {
           fused_step(pass, offset, gates.from(n), from, n, m, split);
         }
@@ -165,6 +179,43 @@ class Direction {
       block.h = pass.out.from(offset + n).columns(b * W);
       pass.kernels->forward(block);
     }
+  }
+
+  /// The same for one sequence. Its gates fit into L1 as a whole, so all products come first; and blocks are to the
+  /// cell what rows are otherwise, one call for all, so that one block's chain of operations hides behind the next
+  /// one's.
+  static void single_step(const Pass& pass, std::int64_t offset, Rows<T> gates, const Source<T>& from, std::int64_t n,
+                          const Split& split) noexcept {
+    const StackShape& shape = *pass.shape;
+    const CellSpec& cell = shape.cell;
+    const std::int64_t width = std::int64_t{shape.gates} * W;
+    const std::int64_t first = split.first_block, count = split.last_block - split.first_block;
+    if (count <= 0) return;
+    const Rows<T> recurrent = pass.at(pass.recurrent, offset, n);
+    if (cell.recurrent) {
+      const Start start = cell.separate ? Start::bias : Start::sum;
+      const T* const bias = cell.separate ? pass.weights.recurrent_bias + first * width : pass.weights.bias;
+      const T* const panels = pass.weights.recurrent + first * shape.fed_width() * width;
+      const Rows<T> dest = (cell.separate ? recurrent : gates).columns(first * width);
+      if (cell.heads == 1 && cell.feedback == 0) {
+        row_product<T>(shape.gates, start, shape.output, from.fed[n], count, panels, shape.fed_width() * width,
+                       dest.data, bias);
+      } else {
+        for (std::int64_t b = 0; b < count; ++b) {
+          recurrent_product(pass, from, n, 1, first + b, panels + b * shape.fed_width() * width, start,
+                            bias + b * width, dest.columns(b * width));
+        }
+      }
+    }
+    ForwardBlock<T> block{};
+    block.rows = count;
+    GeneralStep<T>::fill_block(pass, offset, gates, from, n, first, block);
+    block.recurrent = cut(recurrent, 0, first * width).read();
+    for (std::size_t s = 0; s < cell.states; ++s) block.next[s] = pass.next_state(s, offset, n).columns(first * W);
+    block.h = pass.out.from(offset + n).columns(first * W);
+    GeneralStep<T>::rows_are_blocks(shape, block);
+    for (std::size_t s = 0; s < cell.states; ++s) block.next[s].stride = W;
+    pass.kernels->forward(block);
   }
 
   static void step_back(const Pass& pass, std::int64_t t, const Split& split, const Group& group) noexcept {
@@ -199,11 +250,23 @@ class Direction {
   static void fused_step_back(const Pass& pass, std::int64_t offset, const Source<T>& from, std::int64_t n,
                               std::int64_t m, const Split& split) noexcept {
     BackwardBlock<T> block{};
-    block.rows = m;
-    for (std::int64_t b = split.first_block; b < split.last_block; ++b) {
+    const auto fill = [&](std::int64_t b) {
       GeneralStep<T>::fill_block(pass, offset, from, n, b, block);
       block.d_out = cut(pass.d_out, offset + n, b * W);
       block.dh = pass.dh.from(n).columns(b * W);
+    };
+    if (m == 1 && split.last_block > split.first_block) {  // as in single_step()
+      block.rows = split.last_block - split.first_block;
+      fill(split.first_block);
+      GeneralStep<T>::rows_are_blocks(*pass.shape, block);
+      block.d_out.stride = block.dh.stride = W;
+      for (std::size_t s = 0; s < pass.shape->cell.states; ++s) block.next[s].stride = block.d_state[s].stride = W;
+      pass.kernels->backward(block);
+      return;
+    }
+    block.rows = m;
+    for (std::int64_t b = split.first_block; b < split.last_block; ++b) {
+      fill(b);
       pass.kernels->backward(block);
     }
   }
