@@ -50,7 +50,7 @@ lint-python: $(VENV)/.lint-requirements
 lint-types: $(VENV)/.lint-requirements
 	$(bin)/mypy
 
-cpp_files = $(shell find cpp -name '*.cpp' -o -name '*.hpp')
+cpp_files = $(shell find cpp bench/native -name '*.cpp' -o -name '*.hpp')
 lint-cpp: $(VENV)/.lint-requirements
 	$(bin)/clang-format --dry-run -Werror $(cpp_files)
 
