@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from pathlib import Path
@@ -26,6 +27,12 @@ __all__ = ["QuantizedModel", "QuantizedStream"]
 Array = NDArray[Any]
 
 _Q16 = 2.0**-16
+# "kind" in files → module and name of the class.
+_KINDS = {
+    "tagger": (".quantized_steps", "QuantizedTagger"),
+    "transcriber": (".quantized_steps", "QuantizedTranscriber"),
+    "forecaster": (".quantized_forecaster", "QuantizedForecaster"),
+}
 
 
 class QuantizedStream:
@@ -371,12 +378,11 @@ def _class_of(kind: Any) -> type[QuantizedModel]:
     """The class that a file's "kind" means."""
     if kind is None:
         return QuantizedModel
-    from .quantized_steps import QuantizedTagger, QuantizedTranscriber
-
-    known = {made.kind: made for made in (QuantizedTagger, QuantizedTranscriber)}
-    if not isinstance(kind, str) or kind not in known:
-        raise ValueError(f"metadata 'quantized': kind {kind!r}; known are {', '.join(map(str, known))}")
-    return known[kind]
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ValueError(f"metadata 'quantized': kind {kind!r}; known are {', '.join(_KINDS)}")
+    home, name = _KINDS[kind]
+    made: type[QuantizedModel] = getattr(importlib.import_module(home, __package__), name)
+    return made
 
 
 def _close(found: Array, recorded: Array) -> bool:
