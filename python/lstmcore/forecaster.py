@@ -446,7 +446,8 @@ bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs
         x = None
         if X_calibration is not None:
             panel = self._read_panel(X_calibration, None, past, future)
-            x = calibration_windows(cut_windows(panel, self.layout_, 1, self.model_.dtype, "X_calibration").x.data)
+            windows = cut_windows(panel, self.layout_, 1, self.model_.dtype, "X_calibration")
+            x = calibration_windows(np.asarray(windows.x.data))
         elif past is not None or future is not None:
             raise ValueError("quantize: past and future are inputs of X_calibration, which is missing.")
         elif scheme != "float32":

@@ -72,10 +72,10 @@ class QuantizedForecaster(QuantizedModel):
 
             if forecaster.get("class") != "SequenceForecaster":
                 raise ValueError(f"forecaster: an estimator of class {forecaster.get('class')!r}")
-            self._forecaster = restore(forecaster, _Network(self))
+            self._forecaster: Any = restore(forecaster, _Network(self))
         elif hasattr(forecaster, "context_"):
             self._forecaster = copy.copy(forecaster)
-            self._forecaster.model_ = _Network(self)  # type: ignore[assignment]
+            self._forecaster.model_ = _Network(self)
         else:
             raise TypeError(f"forecaster: expected a fitted SequenceForecaster, got {type(forecaster).__name__}")
 
@@ -91,7 +91,8 @@ class QuantizedForecaster(QuantizedModel):
     @property
     def horizon_(self) -> int:
         """Steps that are forecast."""
-        return self._forecaster.horizon_
+        found: int = self._forecaster.horizon_
+        return found
 
     # --- forecasting -------------------------------------------------------------------------------------------------
 
@@ -99,25 +100,29 @@ class QuantizedForecaster(QuantizedModel):
         self, X: Any = None, *, past: Any = None, future: Any = None
     ) -> Array:
         """The next `horizon_` steps, as of `SequenceForecaster.predict`, whose arguments it takes."""
-        return self._forecaster.predict(X, past=past, future=future)
+        found: Array = self._forecaster.predict(X, past=past, future=future)
+        return found
 
     def predict_quantiles(self, X: Any = None, quantiles: Any = None, **inputs: Any) -> Array:
         """As of `SequenceForecaster.predict_quantiles`, whose arguments it takes."""
-        return self._forecaster.predict_quantiles(X, quantiles, **inputs)
+        found: Array = self._forecaster.predict_quantiles(X, quantiles, **inputs)
+        return found
 
     def predict_interval(self, X: Any = None, coverage: float = 0.8, **inputs: Any) -> Array:
         """As of `SequenceForecaster.predict_interval`, whose arguments it takes."""
-        return self._forecaster.predict_interval(X, coverage, **inputs)
+        found: Array = self._forecaster.predict_interval(X, coverage, **inputs)
+        return found
 
     def predict_proba(self, X: Any, n_jobs: int | None = None) -> Array:
         """AttributeError: forecasts are numbers."""
         raise AttributeError("predict_proba: forecasts are numbers. Use predict or predict_quantiles.")
 
-    def score(  # type: ignore[override]
+    def score(
         self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None, *, past: Any = None, future: Any = None
     ) -> float:
         """R² of forecasts from every window of X, as of `SequenceForecaster.score`, whose arguments it takes."""
-        return self._forecaster.score(X, y, sample_weight, past=past, future=future)
+        found: float = self._forecaster.score(X, y, sample_weight, past=past, future=future)
+        return found
 
     def update(self, X: Any, *, past: Any = None, future: Any = None) -> QuantizedForecaster:
         """Adds the observations that came since, as of `SequenceForecaster.update`; returns self."""
@@ -126,7 +131,8 @@ class QuantizedForecaster(QuantizedModel):
 
     def step(self, x: ArrayLike, state: Any = None, **inputs: Any) -> tuple[Any, Any]:
         """The next steps after each observation of a stream, as of `SequenceForecaster.step`."""
-        return self._forecaster.step(x, state, **inputs)
+        found: tuple[Any, Any] = self._forecaster.step(x, state, **inputs)
+        return found
 
     def plot_forecast(self, X: Any = None, ax: Any = None, **options: Any) -> Any:
         """As of `SequenceForecaster.plot_forecast`."""
