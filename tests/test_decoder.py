@@ -78,6 +78,8 @@ def setting(
         arguments |= {"values": normal(N, S, E), "keys": normal(N, S, A), "source_lengths": source_lengths}
     if attention == "additive":
         weights |= {"query": normal(A, P), "score": normal(A)}
+    if cell == "slstm":  # the normaliser, by which h is divided
+        arguments["state"]["n"] = 1.0 + np.abs(arguments["state"]["n"])
     stack = Stack(cell, size, H, layers, options=options)
     return Setting(layer, weights, arguments, attention, feeding, stack, normal(N, T, P))
 

@@ -310,8 +310,19 @@ def test_doctests() -> None:
     import doctest
 
     from lstmcore import _tagged_sentences, classifier, converters, metrics, regressor, tagger, transcriber
+    from lstmcore.translation import dates, translator
 
-    for module in (classifier, regressor, converters, tagger, transcriber, metrics, _tagged_sentences):
+    for module in (
+        classifier,
+        regressor,
+        converters,
+        tagger,
+        transcriber,
+        metrics,
+        _tagged_sentences,
+        dates,
+        translator,
+    ):
         result = doctest.testmod(module)
         assert result.failed == 0
         assert result.attempted > 0

@@ -57,9 +57,11 @@ def make_dates(n_samples: int = 1000, *, random_state: int | np.random.Generator
     Examples
     --------
     >>> from lstmcore.datasets import make_dates
-    >>> X, y = make_dates(3, random_state=0)
-    >>> for text, date in zip(X, y):
-    ...     print(f"{text} -> {date}")
+    >>> X, y = make_dates(2, random_state=0)
+    >>> X
+    ['the 24th of january 2035', '12 September 2013']
+    >>> y
+    ['2035-01-24', '2013-09-12']
     """
     check_integer("n_samples", n_samples, 1)
     random = np.random.default_rng(random_state)

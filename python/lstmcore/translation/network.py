@@ -31,13 +31,12 @@ _ATTENTION = (None, "additive", "dot", "general")
 
 
 def as_characters(X: Any) -> Any:
-    """N texts → N lists of their characters; anything else as it is."""
-    texts = isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.kind in "UT"
-    if texts or (
-        isinstance(X, (list, tuple, np.ndarray)) and len(X) and all(isinstance(item, str) and item for item in X)
-    ):
-        return [list(str(item)) for item in X]
-    return X
+    """Texts among N sequences → lists of their characters; anything else as it is."""
+    if isinstance(X, np.ndarray) and (X.ndim != 1 or X.dtype.kind not in "UTO"):
+        return X
+    if not isinstance(X, (list, tuple, np.ndarray)) or not any(isinstance(item, str) for item in X):
+        return X
+    return [list(str(item)) if isinstance(item, str) else item for item in X]
 
 
 class TranslatorNetwork(StepNetwork):
@@ -199,7 +198,8 @@ class TranslatorNetwork(StepNetwork):
             return np.zeros_like(h)
         d_values: Array = back["values"]
         if self._config["attention"] == "dot":
-            return d_values + back["keys"]
+            d_values = d_values + back["keys"]
+            return d_values
         d_h, d_W, d_b = _core.dense_backward(h, self._more["attention_key_W"], back["keys"], self.n_threads)
         gradients["attention_key_W"] = d_W
         if "attention_key_b" in self._more:
@@ -233,7 +233,7 @@ class TranslatorNetwork(StepNetwork):
         source, state, _ = self._source(self._run_layers(x, 0, training=False))
         return source, state
 
-    def step(self, tokens: Array, state: Any, source: Source, owners: Array) -> tuple[Array, Any, Array | None]:
+    def write_step(self, tokens: Array, state: Any, source: Source, owners: Array) -> tuple[Array, Any, Array | None]:
         """One step of R hypotheses: scores (R, V), state and attention weights (R, S).
 
         tokens: (R,) what they read; state: (layers' states, output before) or the former alone; owners: (R,).

@@ -43,7 +43,7 @@ class Greedy(NamedTuple):
 
 
 def _pick(state: Any, rows: Array) -> Any:
-    """Rows of a decoder's state, see TranslatorNetwork.step."""
+    """Rows of a decoder's state, see TranslatorNetwork.write_step."""
     if isinstance(state, tuple):
         return _pick(state[0], rows), np.ascontiguousarray(state[1][rows])
     return {name: np.ascontiguousarray(value[:, rows]) for name, value in state.items()}
@@ -58,7 +58,7 @@ def greedy_search(network: Any, x: Any, longest: int) -> list[Greedy]:
     rows = np.arange(count)
     reads = np.zeros(count, dtype=np.int64)
     for _ in range(longest):
-        scores, state, _ = network.step(reads, state, source, rows)
+        scores, state, _ = network.write_step(reads, state, source, rows)
         chances = softmax(scores)
         reads = np.argmax(scores, axis=1)
         goes_on = np.flatnonzero(reads > 0)
@@ -103,7 +103,7 @@ def beam_search(
     for t in range(longest + 1):
         n = len(open_)
         reads = np.zeros((n, width), dtype=np.int64) if t == 0 else tokens[:, :, -1] + 1
-        scores, state, weights = network.step(reads.ravel(), state, source, np.repeat(open_, width))
+        scores, state, weights = network.write_step(reads.ravel(), state, source, np.repeat(open_, width))
         chances = _log_softmax(scores).reshape(n, width, V)
         if t == longest:
             chances[:, :, 1:] = -np.inf
