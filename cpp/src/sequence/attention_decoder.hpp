@@ -91,8 +91,7 @@ class AttentionDecoder {
     run.recorded = false;
     run.arena.reset();
     const bool pack = !stack_.same_weights(parameters_, run);
-    const WorkspaceBuilder<T> builder{stack_.config_, shape(), stack_.kernels_, stack_.slots_, options};
-    builder.forward({}, run.own, parameters_, true, run);
+    stack_.builder(options).forward({}, run.own, parameters_, true, run);
     ws.set_outputs();
     typename Stack<T>::Crew crew;
     parallel(options.n_threads, [&](Member member) {

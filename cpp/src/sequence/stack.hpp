@@ -43,6 +43,11 @@ class Stack {
     return std::clamp(useful, 1, std::max(1, usable_threads(requested)));
   }
 
+  /// Takes room for passes with these options.
+  WorkspaceBuilder<T> builder(const ForwardOptions<T>& options) const {
+    return {config_, shape_, kernels_, slots_, options};
+  }
+
   /// All weights for forward, on the calling thread.
   void pack(const T* parameters, Packed& packed) const {
     if (!packed.allocated()) allocate(packed);
@@ -63,7 +68,7 @@ class Stack {
     const bool pack = packed == nullptr && !same_weights(parameters, ws);
     if (packed == nullptr) packed = &ws.own;
     const bool gather = x.count > 1 || options.input_mean != nullptr || options.record;  // a recording outlives x
-    const WorkspaceBuilder<T> builder{config_, shape_, kernels_, slots_, options};
+    const WorkspaceBuilder<T> builder = this->builder(options);
     if (blocks_ != nullptr) {
       builder.input(x, gather, ws);
       blocks_->prepare(options, packed->blocks(), ws);
@@ -201,8 +206,7 @@ class Stack {
     }
     room.scratch_size = LayerGradients<T>::scratch(shape_);
     room.scratch = ws.arena.template take<T>(room.scratch_size * options.n_threads);
-    const WorkspaceBuilder<T> builder{config_, shape_, kernels_, slots_, {}};
-    builder.backward(options, d_out, ws);
+    builder({}).backward(options, d_out, ws);
     if (shape_.cell.expands()) clear_reduced(options.gradient);
     return room;
   }
