@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from lstmcore import SequenceClassifier, SequenceRegressor, SequenceTagger, SequenceTranscriber
+from lstmcore import SequenceClassifier, SequenceRegressor, SequenceTagger, SequenceTranscriber, SequenceTranslator
 
 # Small networks that learn the checks' problems in little time.
 QUICK: dict[str, Any] = {"hidden_size": 8, "max_iter": 200, "learning_rate_init": 3e-2, "n_jobs": 1}
@@ -50,7 +50,7 @@ TAGGER_CHECKS = (
 )
 
 
-@pytest.mark.parametrize("kind", [SequenceTagger, SequenceTranscriber])
+@pytest.mark.parametrize("kind", [SequenceTagger, SequenceTranscriber, SequenceTranslator])
 @pytest.mark.parametrize("name", TAGGER_CHECKS)
 def test_step_estimator_check(name: str, kind: Any) -> None:
     from sklearn.utils import estimator_checks

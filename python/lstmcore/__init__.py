@@ -6,6 +6,7 @@
 - `SequenceForecaster`: how series go on; `backtest`: how well it would have forecast the past (scikit-learn).
 - `SequenceTagger`: a label for every step, by softmax or conditional random field (scikit-learn).
 - `SequenceTranscriber`: a shorter sequence of labels, without alignment, by CTC (scikit-learn).
+- `SequenceTranslator`: another sequence of any length, by encoder and decoder with attention (scikit-learn).
 - `TreeClassifier`, `TreeRegressor`: estimators for trees and their nodes.
 - `FrameForecaster`: the next frames of image sequences (scikit-learn).
 - `load(path)`: the estimator in a model file; `load_model(path)`: its network alone, for NumPy.
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from .regressor import SequenceRegressor
     from .tagger import SequenceTagger
     from .transcriber import SequenceTranscriber
+    from .translation.translator import SequenceTranslator
     from .tree_classifier import TreeClassifier
     from .tree_layer import TreeRecurrent
     from .tree_regressor import TreeRegressor
@@ -60,6 +62,7 @@ __all__ = [
     "SequenceRegressor",
     "SequenceTagger",
     "SequenceTranscriber",
+    "SequenceTranslator",
     "TreeClassifier",
     "TreeRecurrent",
     "TreeRegressor",
@@ -94,6 +97,7 @@ _LAZY = {
     "SequenceRegressor": "regressor",
     "SequenceTagger": "tagger",
     "SequenceTranscriber": "transcriber",
+    "SequenceTranslator": "translation.translator",
     "TreeClassifier": "tree_classifier",
     "TreeRecurrent": "tree_layer",
     "TreeRegressor": "tree_regressor",

@@ -43,6 +43,7 @@ LAYER_ESTIMATORS: dict[str, str] = {
     "FrameForecaster": ".frames",
     "SequenceTagger": ".tagger",
     "SequenceTranscriber": ".transcriber",
+    "SequenceTranslator": ".translation.translator",
     "TreeClassifier": ".tree_classifier",
     "TreeRegressor": ".tree_regressor",
 }
