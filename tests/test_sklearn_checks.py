@@ -15,6 +15,7 @@ from lstmcore import (
     SequenceRegressor,
     SequenceTagger,
     SequenceTranscriber,
+    SequenceTranslator,
 )
 
 # Small networks that learn the checks' problems in little time.
@@ -61,7 +62,7 @@ TAGGER_CHECKS = (
 )
 
 
-@pytest.mark.parametrize("kind", [SequenceTagger, SequenceTranscriber])
+@pytest.mark.parametrize("kind", [SequenceTagger, SequenceTranscriber, SequenceTranslator])
 @pytest.mark.parametrize("name", TAGGER_CHECKS)
 def test_step_estimator_check(name: str, kind: Any) -> None:
     from sklearn.utils import estimator_checks

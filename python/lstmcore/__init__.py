@@ -8,6 +8,7 @@
 - `SequenceAnomalyDetector`: sequences and steps that do not go on as normal ones do (scikit-learn).
 - `SequenceEncoder`: sequences to features, learnt without labels, for a `Pipeline` (scikit-learn).
 - `SequenceTranscriber`: a shorter sequence of labels, without alignment, by CTC (scikit-learn).
+- `SequenceTranslator`: another sequence of any length, by encoder and decoder with attention (scikit-learn).
 - `TreeClassifier`, `TreeRegressor`: estimators for trees and their nodes.
 - `FrameForecaster`: the next frames of image sequences (scikit-learn).
 - `load(path)`: the estimator in a model file; `load_model(path)`: its network alone, for NumPy.
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from .regressor import SequenceRegressor
     from .tagger import SequenceTagger
     from .transcriber import SequenceTranscriber
+    from .translation.translator import SequenceTranslator
     from .tree_classifier import TreeClassifier
     from .tree_layer import TreeRecurrent
     from .tree_regressor import TreeRegressor
@@ -66,6 +68,7 @@ __all__ = [
     "SequenceRegressor",
     "SequenceTagger",
     "SequenceTranscriber",
+    "SequenceTranslator",
     "TreeClassifier",
     "TreeRecurrent",
     "TreeRegressor",
@@ -102,6 +105,7 @@ _LAZY = {
     "SequenceTagger": "tagger",
     "SequenceAnomalyDetector": "unsupervised.anomaly_detector",
     "SequenceTranscriber": "transcriber",
+    "SequenceTranslator": "translation.translator",
     "TreeClassifier": "tree_classifier",
     "TreeRecurrent": "tree_layer",
     "TreeRegressor": "tree_regressor",

@@ -24,6 +24,7 @@ NETWORKS: dict[str, str] = {
     "FrameNetwork": "._frame_network",
     "TaggerNetwork": "._tagger_network",
     "TranscriberNetwork": "._transcriber_network",
+    "TranslatorNetwork": ".translation.network",
     "TreeNetwork": "._tree_network",
 }
 

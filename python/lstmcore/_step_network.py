@@ -30,13 +30,15 @@ _KEYS = (*_SIZES, *_RATES, "cell", "cell_options", "bidirectional", "vocabulary"
 class Pass:
     """What one pass leaves for the way back."""
 
-    __slots__ = ("h", "lengths", "mask", "rows", "scores", "tape")
+    __slots__ = ("h", "lengths", "mask", "random", "rows", "scores", "state", "tape")
 
     scores: Array  #: (N, T, K)
     lengths: NDArray[np.int64]
     h: Array  #: (N, T, H), as the dense layer got it
     mask: Array | None
     rows: Array | None  #: (N, T) rows of the embedding
+    state: dict[str, Array]  #: final, of the layers
+    random: np.random.RandomState | None  #: where training draws on
     tape: Any
 
 
@@ -120,22 +122,28 @@ class StepNetwork:
     # --- passes ------------------------------------------------------------------------------------------------------
 
     def _forward(self, x: Steps, seed: int, training: bool) -> Pass:
+        found = self._run_layers(x, seed, training)
+        found.scores = _core.dense_forward(found.h, self._head["head_W"], self._head["head_b"], self.n_threads)
+        return found
+
+    def _run_layers(self, x: Steps, seed: int, training: bool) -> Pass:
+        """All but the scores."""
         found = Pass()
         found.lengths = x.lengths
         random = None
         if training and (self._config["dropout"] > 0.0 or self.singleton_dropout > 0.0):
             random = np.random.RandomState([seed & 0xFFFFFFFF, seed >> 32])
+        found.random = random
         inputs, found.rows = self._inputs(x, random)
         if training:
-            found.h, _, found.tape = self._layer.forward(inputs, lengths=found.lengths, training=True)
+            found.h, found.state, found.tape = self._layer.forward(inputs, lengths=found.lengths, training=True)
         else:
-            found.h, _ = self._layer.forward(inputs, lengths=found.lengths)
+            found.h, found.state = self._layer.forward(inputs, lengths=found.lengths)
         found.mask = None
         if random is not None and self._config["dropout"] > 0.0:
             keep = 1.0 - self._config["dropout"]
             found.mask = ((random.random_sample(found.h.shape) < keep) / keep).astype(found.h.dtype)
             found.h = found.h * found.mask
-        found.scores = _core.dense_forward(found.h, self._head["head_W"], self._head["head_b"], self.n_threads)
         return found
 
     def _inputs(self, x: Steps, random: np.random.RandomState | None) -> tuple[Array, Array | None]:
@@ -153,10 +161,16 @@ class StepNetwork:
     def _backward(self, found: Pass, d_scores: Array) -> dict[str, Array]:
         """Gradients of all parameters of this class; d_scores: zero past a sequence's length."""
         d_h, d_W, d_b = _core.dense_backward(found.h, self._head["head_W"], d_scores, self.n_threads)
+        return {"head_W": d_W, "head_b": d_b, **self._back_through_layers(found, d_h)}
+
+    def _back_through_layers(
+        self, found: Pass, d_h: Array, d_state: dict[str, Array] | None = None
+    ) -> dict[str, Array]:
+        """Gradients of embedding and layers from those of h, which is written over, and of the final state."""
         if found.mask is not None:
             d_h *= found.mask
-        back = self._layer.backward(found.tape, d_h)
-        gradients = {"head_W": d_W, "head_b": d_b, **back.parameters}
+        back = self._layer.backward(found.tape, d_h, d_state)
+        gradients = dict(back.parameters)
         if found.rows is not None:
             gradients["embedding"] = scatter(found.rows, back.x, self._embedding["embedding"])
         return gradients

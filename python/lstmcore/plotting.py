@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .translation.plots import plot_attention
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "confusion_matrix_text",
     "plot_anomalies",
+    "plot_attention",
     "plot_confusion_matrix",
     "plot_forecast",
     "plot_gate_saturation",
