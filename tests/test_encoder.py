@@ -271,6 +271,20 @@ def test_pretrained_classifier_and_tagger() -> None:
         np.testing.assert_allclose(again[3][:, :5], network._layer.forward(inputs)[0][3], rtol=1e-11)
 
 
+@pytest.mark.skipif("LanguageModel" not in lstmcore.__all__, reason="there is no LanguageModel yet")
+@pytest.mark.parametrize("unit", ["character", "token"])
+def test_pretrained_language_model(unit: str) -> None:
+    text = "the cat sat on the mat . the dog sat on the log . " * 5
+    sequences = [list("the cat"), list("a dogz")] if unit == "character" else [["the", "cat"], ["zebra"]]
+    model = lstmcore.LanguageModel(unit=unit, num_layers=2, **QUICK).fit(text)
+    found = SequenceEncoder(pretrained=model, output="steps").fit(sequences).transform(sequences)
+    network: Any = model.model_.network
+    for tokens, features in zip(sequences, found, strict=True):
+        codes = np.array([network.vocabulary.code(token) for token in tokens], dtype=np.int32)
+        expected, _, _ = network.layer_outputs(codes, np.array([len(codes)]), None, False)
+        np.testing.assert_allclose(features, expected, rtol=1e-11)
+
+
 def test_pretrained_in_scikit_learn_and_in_files(tmp_path: Path) -> None:
     source = SequenceEncoder("next_step", **QUICK).fit(X)
     encoder = SequenceEncoder(pretrained=source)

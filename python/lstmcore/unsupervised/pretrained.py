@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._labels import labels_from_json, labels_to_json
 from .._layer_network import LayerModel, restore
 from .._step_network import StepNetwork
 from ..model import Model
@@ -13,7 +14,7 @@ __all__ = ["network_of"]
 
 _KINDS = (
     "SequenceClassifier, SequenceRegressor, SequenceTagger, SequenceTranscriber, SequenceAnomalyDetector, "
-    "SequenceEncoder"
+    "SequenceEncoder, LanguageModel"
 )
 
 
@@ -29,6 +30,8 @@ def network_of(estimator: Any, layer_mix: str, pooling: str) -> EncoderNetwork:
     model = estimator.model_
     if isinstance(model, Model) and not hasattr(estimator, "layout_"):
         config, tensors, constants = _of_model(model)
+    elif isinstance(model, LayerModel) and {"unit", "vocabulary"} <= set(model.network.config):
+        config, tensors, constants = _of_language(model.network)
     elif isinstance(model, LayerModel) and isinstance(model.network, StepNetwork):
         config, tensors, constants = _of_steps(model.network)
     else:
@@ -79,3 +82,14 @@ def _of_steps(network: StepNetwork) -> tuple[dict[str, Any], dict[str, Any], dic
         key: network.constants[key] for key in ("mean", "scale", "rare") if key in network.constants
     }
     return config, dict(network.parameters), constants
+
+
+def _of_language(network: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Of a LanguageModel, whose first two symbols are the end of a document and the unknown one."""
+    known = network.config
+    labels = labels_from_json(known["vocabulary"])[2:]
+    config = {key: known[key] for key in ("cell", "cell_options", "hidden_size", "num_layers", "dtype")}
+    config |= {"inputs": known["embedding_size"], "embedding_size": known["embedding_size"]}
+    config |= {"vocabulary": labels_to_json(labels), "bidirectional": False, "separate": False}
+    tensors = {**network.parameters, "embedding": network.parameters["embedding"][1:]}
+    return config, tensors, {}
