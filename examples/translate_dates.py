@@ -3,6 +3,8 @@
 "Tuesday, the 4th of May 2021", "may 4, 21" and "04.05.21" all become "2021-05-04", character by character, learnt from
 pairs alone. Test dates are days that training has not seen in any form.
 Needs: pip install "lstmcore[demo]".
+
+    python examples/translate_dates.py [attention.png]
 """
 
 import sys

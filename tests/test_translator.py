@@ -160,6 +160,47 @@ def test_a_beam_does_not_depend_on_its_batch() -> None:
             np.testing.assert_allclose(a.attention.sum(axis=1), 1.0, rtol=1e-12)
 
 
+def test_weights_that_are_not_finite_end_at_once() -> None:
+    translator = SequenceTranslator(**QUICK).fit(WORDS, UPPER)
+    for value in translator.model_.network.parameters.values():
+        value[...] = np.nan
+    for width in (1, 3):
+        assert translator.set_params(beam_width=width).predict(WORDS).tolist() == [""] * 10
+    found = translator.decode(WORDS[:1], return_attention=True)[0]
+    assert [item.output for item in found] == [""]
+    assert np.isnan(found[0].score)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0.4] * 5),
+        ("linear", [0.0, 0.1, 0.2, 0.3, 0.4]),
+        ("inverse_sigmoid", [0.4 / (1.0 + np.exp(6.0 - 3.0 * k)) for k in range(5)]),
+    ],
+)
+def test_schedules_of_sampling(schedule: str, expected: list[float]) -> None:
+    settings = {**QUICK, "max_iter": 5, "scheduled_sampling": 0.4, "sampling_schedule": schedule}
+    seen: list[float] = []
+    translator = SequenceTranslator(n_iter_no_change=None, **settings)
+    translator.fit(WORDS, UPPER, callbacks=lambda info: seen.append(info.estimator.model_.network.sampling))
+    assert seen == pytest.approx(expected)
+
+
+def test_columns_of_a_frame_and_scikit_learn_tools() -> None:
+    pandas = pytest.importorskip("pandas")
+    from sklearn.model_selection import GridSearchCV, cross_val_score
+
+    frame = pandas.DataFrame({"text": WORDS, "upper": UPPER}, index=range(5, 15))
+    translator = SequenceTranslator(**QUICK)
+    found = translator.fit(frame["text"], frame["upper"]).predict(frame["text"])
+    assert found.tolist() == translator.fit(WORDS, UPPER).predict(WORDS).tolist()
+    assert translator.score(frame["text"], frame["upper"]) == translator.score(WORDS, UPPER)
+    assert cross_val_score(translator, WORDS * 2, UPPER * 2, cv=2).shape == (2,)
+    search = GridSearchCV(translator, {"attention": ["additive", None]}, cv=2).fit(WORDS * 2, UPPER * 2)
+    assert search.best_estimator_.predict(WORDS).shape == (10,)
+
+
 def test_scheduled_sampling_reads_its_own_tokens() -> None:
     made = network()
     x, y, weights = batch(made)

@@ -19,7 +19,7 @@ from .._steps import Steps, object_array
 from .model import TranslatorModel
 from .search import Hypothesis, Source, beam_search, greedy_search
 
-__all__ = ["LONGEST", "TranslatorNetwork", "as_characters"]
+__all__ = ["LONGEST", "TranslatorNetwork", "as_characters", "as_list"]
 
 Array = NDArray[Any]
 Shapes = dict[str, tuple[int, ...]]
@@ -30,8 +30,16 @@ _SUFFIX = "_decoder"
 _ATTENTION = (None, "additive", "dot", "general")
 
 
+def as_list(items: Any) -> Any:
+    """A column of a pandas frame as an array; anything else as it is."""
+    if getattr(items, "ndim", None) == 1 and hasattr(items, "to_numpy"):
+        return items.to_numpy(dtype=object)
+    return items
+
+
 def as_characters(X: Any) -> Any:
     """Texts among N sequences → lists of their characters; anything else as it is."""
+    X = as_list(X)
     if isinstance(X, np.ndarray) and (X.ndim != 1 or X.dtype.kind not in "UTO"):
         return X
     if not isinstance(X, (list, tuple, np.ndarray)) or not any(isinstance(item, str) for item in X):
@@ -197,10 +205,10 @@ class TranslatorNetwork(StepNetwork):
         if self._config["attention"] is None:
             return np.zeros_like(h)
         d_values: Array = back["values"]
+        d_keys: Array = back["keys"]
         if self._config["attention"] == "dot":
-            d_values = d_values + back["keys"]
-            return d_values
-        d_h, d_W, d_b = _core.dense_backward(h, self._more["attention_key_W"], back["keys"], self.n_threads)
+            return d_values + d_keys
+        d_h, d_W, d_b = _core.dense_backward(h, self._more["attention_key_W"], d_keys, self.n_threads)
         gradients["attention_key_W"] = d_W
         if "attention_key_b" in self._more:
             gradients["attention_key_b"] = d_b

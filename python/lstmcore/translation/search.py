@@ -145,13 +145,16 @@ def beam_search(
         state = _pick(state, rows)
         open_, totals, tokens, maps = open_[stays], totals[stays], tokens[stays], maps[stays]
     lengths = source.lengths
-    return [
+    result = [
         [
             item._replace(attention=None if item.attention is None else item.attention[:, : lengths[n]].copy())
             for _, _, item in found
         ]
         for n, found in enumerate(finished)
     ]
+    # A network whose scores are not finite finds nothing: the empty output, as greedy search has it.
+    nothing = Hypothesis(np.zeros(0, dtype=np.int64), float("nan"), maps[0, 0, :0] if attention else None)
+    return [found or [nothing] for found in result]
 
 
 def _log_softmax(scores: Array) -> Array:

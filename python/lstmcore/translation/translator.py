@@ -19,7 +19,7 @@ from .._steps import Steps
 from .._targets import LabelSequences
 from .._validation import read_weights
 from .model import TranslatorModel, as_sequences
-from .network import LONGEST, TranslatorNetwork
+from .network import LONGEST, TranslatorNetwork, as_list
 
 __all__ = ["SequenceTranslator", "Translation"]
 
@@ -362,6 +362,7 @@ class SequenceTranslator(LabelSequences, StepEstimator):
         return super()._read_X(X, reset, name)
 
     def _read_targets(self, y: Any, reset: bool, name: str, classes: Any = None) -> Array:
+        y = as_list(y)
         items = y if isinstance(y, (list, tuple, np.ndarray)) else []
         joined = len(items) > 0 and all(isinstance(item, str) for item in items)
         if joined:
@@ -483,8 +484,9 @@ class SequenceTranslator(LabelSequences, StepEstimator):
 
         `lstmcore.metrics.label_error_rate(y, translator.predict(X))` is the token error rate.
         """
-        samples = self._fitted_samples(X)
-        _, targets = self._read(X, y, reset=False)
+        check_is_fitted(self, "model_")
+        samples, targets = self._read(X, y, reset=False)
+        self._use_threads()
         weights = read_weights(sample_weight, len(targets), "sample_weight")
         size = int(self.model_.core.batch_size)
         network: Any = self.model_.network
