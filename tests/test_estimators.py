@@ -310,8 +310,9 @@ def test_doctests() -> None:
     import doctest
 
     from lstmcore import _tagged_sentences, classifier, converters, metrics, regressor, tagger, transcriber
+    from lstmcore.language import estimator as language_model
 
-    for module in (classifier, regressor, converters, tagger, transcriber, metrics, _tagged_sentences):
+    for module in (language_model, classifier, regressor, converters, tagger, transcriber, metrics, _tagged_sentences):
         result = doctest.testmod(module)
         assert result.failed == 0
         assert result.attempted > 0

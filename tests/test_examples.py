@@ -35,4 +35,4 @@ def test_example(path):
 
 
 def test_examples_were_found():
-    assert len(EXAMPLES) == 11
+    assert len(EXAMPLES) == 12

@@ -6,6 +6,7 @@
 - `SequenceForecaster`: how series go on; `backtest`: how well it would have forecast the past (scikit-learn).
 - `SequenceTagger`: a label for every step, by softmax or conditional random field (scikit-learn).
 - `SequenceTranscriber`: a shorter sequence of labels, without alignment, by CTC (scikit-learn).
+- `LanguageModel`: the next character or token of a text; generates texts (scikit-learn).
 - `TreeClassifier`, `TreeRegressor`: estimators for trees and their nodes.
 - `FrameForecaster`: the next frames of image sequences (scikit-learn).
 - `load(path)`: the estimator in a model file; `load_model(path)`: its network alone, for NumPy.
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from .edge.quantized_model import QuantizedModel
     from .forecaster import SequenceForecaster
     from .frames import FrameForecaster
+    from .language.estimator import LanguageModel
     from .model import Model, load_model
     from .persistence import load
     from .pruning import BlockPruning
@@ -51,6 +53,7 @@ __all__ = [
     "ConvRecurrent",
     "EpochInfo",
     "FrameForecaster",
+    "LanguageModel",
     "Model",
     "ModelFileError",
     "QuantizedModel",
@@ -86,6 +89,7 @@ _LAZY = {
     "ConvRecurrent": "convolutional",
     "EpochInfo": "_fitting",
     "FrameForecaster": "frames",
+    "LanguageModel": "language.estimator",
     "Model": "model",
     "QuantizedModel": "edge.quantized_model",
     "Recurrent": "recurrent",

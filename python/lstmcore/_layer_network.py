@@ -20,6 +20,7 @@ Array = NDArray[Any]
 # Name of the class → module of this package that has it: what a model file may name.
 NETWORKS: dict[str, str] = {
     "FrameNetwork": "._frame_network",
+    "LanguageNetwork": ".language.network",
     "TaggerNetwork": "._tagger_network",
     "TranscriberNetwork": "._transcriber_network",
     "TreeNetwork": "._tree_network",
