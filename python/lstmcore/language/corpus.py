@@ -143,7 +143,8 @@ class Corpus:
         size = _LAST_CHARACTER + 1 if self._names is None else len(self._names)
         total = np.zeros(size, dtype=np.int64)
         for numbers in self._blocks():
-            total += np.bincount(numbers, minlength=size)
+            found = np.bincount(numbers)
+            total[: len(found)] += found
         end = _LAST_CHARACTER if self._names is None else _END_TOKEN
         total[end] = 0
         return {self._name(int(number)): int(total[number]) for number in np.flatnonzero(total)}
