@@ -20,5 +20,6 @@ PYBIND11_MODULE(_core, module) {
   lstmcore::bindings::register_labelling(module);
   lstmcore::bindings::register_ctc(module);
   lstmcore::bindings::register_language(module);
+  lstmcore::bindings::register_decoder(module);
   lstmcore::bindings::register_edge(module);
 }

@@ -2,8 +2,9 @@
 
 Every function but `make_moving_digits`, whose frames are their own targets, returns ``(X, y)`` in a form that the
 estimators take as it is: X is an array (N, T, I) where all sequences have one length, otherwise a list of N arrays
-(T_i, I), with `make_tagged_sentences` of words; y has N entries, with that, `embedded_reber` and `noise_free_lag` a
-label for each step. N sequences, T steps, I features.
+(T_i, I), with `make_tagged_sentences` of words and with `make_dates` of texts; y has N entries, with
+`make_tagged_sentences`, `embedded_reber` and `noise_free_lag` a label for each step, with `make_dates` a text. N
+sequences, T steps, I features.
 
 `embedded_reber`, `noise_free_lag`, `distractor_lag`, `two_sequence`, `adding_problem`, `multiplication_problem` and
 `temporal_order` are experiments 1 to 6 of Hochreiter & Schmidhuber (1997, "Long Short-Term Memory", Neural Computation
@@ -42,6 +43,7 @@ from ._long_time_lag import (
 )
 from ._moving_digits import make_moving_digits
 from ._tagged_sentences import make_tagged_sentences
+from .translation.dates import make_dates
 
 __all__ = [
     "adding_problem",
@@ -54,6 +56,7 @@ __all__ = [
     "expression_values",
     "load_japanese_vowels",
     "make_associative_recall",
+    "make_dates",
     "make_expression_trees",
     "make_modular_arithmetic",
     "make_moving_digits",
@@ -265,7 +268,7 @@ def make_modular_arithmetic(
     """Modular arithmetic: the value of an expression such as 2+4*3-1 modulo a small number (a classification).
 
     Without brackets, as in Delétang et al. (2023, "Neural Networks and the Chomsky Hierarchy", ICLR): numbers and
-    operators take turns, * binds more tightly than + and -. A finite automaton can do it with modulus² · 2 states.
+    operators take turns, ``*`` binds more tightly than + and -. A finite automaton can do it with modulus² · 2 states.
 
     Parameters
     ----------
@@ -275,8 +278,8 @@ def make_modular_arithmetic(
         T, odd and at least 1; or the shortest and the longest, all odd lengths between them being equally likely.
     modulus : int, default 5
         Numbers are 0 ... modulus - 1; at least 2. Chance is about 1/modulus (more with "*": products are often 0).
-    operators : str, default "+-*"
-        Some of the characters +, - and *, each as likely.
+    operators : str, default ``"+-*"``
+        Some of the characters ``+-*``, each as likely.
     random_state : int, numpy.random.Generator or None, default None
         The same int gives the same data.
 
