@@ -5,6 +5,7 @@
 - `SequenceClassifier`, `SequenceRegressor`: estimators for whole sequences (scikit-learn).
 - `SequenceForecaster`: how series go on; `backtest`: how well it would have forecast the past (scikit-learn).
 - `SequenceTagger`: a label for every step, by softmax or conditional random field (scikit-learn).
+- `SequenceAnomalyDetector`: sequences and steps that do not go on as normal ones do (scikit-learn).
 - `SequenceTranscriber`: a shorter sequence of labels, without alignment, by CTC (scikit-learn).
 - `SequenceTranslator`: another sequence of any length, by encoder and decoder with attention (scikit-learn).
 - `TreeClassifier`, `TreeRegressor`: estimators for trees and their nodes.
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from .tree_classifier import TreeClassifier
     from .tree_layer import TreeRecurrent
     from .tree_regressor import TreeRegressor
+    from .unsupervised.anomaly_detector import SequenceAnomalyDetector
 
 __all__ = [
     "BlockPruning",
@@ -57,6 +59,7 @@ __all__ = [
     "ModelFileError",
     "QuantizedModel",
     "Recurrent",
+    "SequenceAnomalyDetector",
     "SequenceClassifier",
     "SequenceForecaster",
     "SequenceRegressor",
@@ -96,6 +99,7 @@ _LAZY = {
     "SequenceForecaster": "forecaster",
     "SequenceRegressor": "regressor",
     "SequenceTagger": "tagger",
+    "SequenceAnomalyDetector": "unsupervised.anomaly_detector",
     "SequenceTranscriber": "transcriber",
     "SequenceTranslator": "translation.translator",
     "TreeClassifier": "tree_classifier",

@@ -401,6 +401,60 @@ bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs
         each = None if weights is None else weights[windows.series]
         return pooled_r2(np.concatenate(truth), np.concatenate(guess), each)
 
+    # --- integers ----------------------------------------------------------------------------------------------------
+
+    def quantize(  # type: ignore[override]
+        self,
+        X_calibration: Any = None,
+        scheme: str = "int8",
+        *,
+        weights: str = "int8",
+        ranges: str = "mse",
+        past: Any = None,
+        future: Any = None,
+    ) -> Any:
+        """The fitted network in integers, as a microcontroller runs it; the forecaster itself stays as it is.
+
+        Windows are cut and scaled, and forecasts fed back, outside of the network: here in Python, on a device by the
+        program around it.
+
+        Parameters
+        ----------
+        X_calibration : as X of `fit`, default None
+            Typical series: what up to a thousand of their windows reach decides on the ranges of integers. May be None
+            for "float32" only.
+        scheme, weights, ranges
+            As of `SequenceClassifier.quantize`, and so are the networks that cannot be quantised.
+        past, future : as for `fit`
+            Inputs of X_calibration.
+
+        Returns
+        -------
+        lstmcore.QuantizedModel
+            With the same predict, predict_quantiles, predict_interval, score, update and step, and `export_c` of its
+            network; ``report_`` says what quantising changed, its agreement being R² of the network's outputs.
+
+        Raises
+        ------
+        ValueError
+            Arguments, data or a network that cannot be quantised; the message says what to do instead.
+        """
+        check_is_fitted(self, "model_")
+        from .edge.api import quantize
+        from .edge.quantized_forecaster import QuantizedForecaster, calibration_windows
+
+        x = None
+        if X_calibration is not None:
+            panel = self._read_panel(X_calibration, None, past, future)
+            windows = cut_windows(panel, self.layout_, 1, self.model_.dtype, "X_calibration")
+            x = calibration_windows(np.asarray(windows.x.data))
+        elif past is not None or future is not None:
+            raise ValueError("quantize: past and future are inputs of X_calibration, which is missing.")
+        elif scheme != "float32":
+            raise ValueError(f"quantize: scheme={scheme!r} needs X_calibration, series as for fit, to find its ranges.")
+        made = quantize(self.model_, x, scheme, weights=weights, ranges=ranges)
+        return QuantizedForecaster(made.program, report=made.report_, forecaster=self)
+
     # --- evaluation --------------------------------------------------------------------------------------------------
 
     def backtest(self, X: Any, **options: Any) -> Any:

@@ -148,6 +148,7 @@ class SequenceTranscriber(LabelSequences, StepEstimator):
     """
 
     _network = TranscriberNetwork
+    _quantized = "QuantizedTranscriber"
     _rules: Mapping[str, Rule] = {
         **StepEstimator._rules,
         "decoder": choice("greedy", "beam"),
