@@ -119,6 +119,10 @@ rng = np.random.default_rng(0)
 X = X_new = [rng.normal(size=(n, 3)) for n in rng.integers(8, 12, 20)]
 y = y_new = [["a", "b"]] * 20
 """,
+    "translating": """
+X, y = lstmcore.datasets.make_dates(40, random_state=0)
+X_new, y_new, text = X[:5], y[:5], X[0]
+""",
     "trees": "",
 }
 BETWEEN = {

@@ -17,6 +17,7 @@ ROOT = HERE.parents[1]
 # Picture → script, and what it is told: a folder or a path.
 FIGURES = {
     "forecast": ("examples/forecast_series.py", "docs/figures/forecast.png"),
+    "attention": ("examples/translate_dates.py", "docs/figures/attention.png"),
     "gradient_flow": ("examples/gradient_flow.py", "docs/figures"),
     "tree_depth": ("docs/figures/tree_depth.py", "docs/figures"),
     "moving_digits": ("docs/figures/moving_digits.py", "docs/figures"),

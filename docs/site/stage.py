@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Parts of the navigation, in order; what a part does not name is put under the last.
 GUIDE = {
     "First steps": ("getting-started", "cells", "heads"),
-    "Estimators": ("estimators", "tagging", "transcribing", "forecasting", "frames", "trees"),
+    "Estimators": ("estimators", "tagging", "transcribing", "translating", "forecasting", "frames", "trees"),
     "Networks inside": ("diagnostics", "long-time-lags", "probes", "interchange"),
     "Small devices": ("edge", "quantisation", "edge-benchmarks"),
     "More": ("benchmarks", "model-file"),

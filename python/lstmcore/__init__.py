@@ -5,7 +5,9 @@
 - `SequenceClassifier`, `SequenceRegressor`: estimators for whole sequences (scikit-learn).
 - `SequenceForecaster`: how series go on; `backtest`: how well it would have forecast the past (scikit-learn).
 - `SequenceTagger`: a label for every step, by softmax or conditional random field (scikit-learn).
+- `SequenceAnomalyDetector`: sequences and steps that do not go on as normal ones do (scikit-learn).
 - `SequenceTranscriber`: a shorter sequence of labels, without alignment, by CTC (scikit-learn).
+- `SequenceTranslator`: another sequence of any length, by encoder and decoder with attention (scikit-learn).
 - `TreeClassifier`, `TreeRegressor`: estimators for trees and their nodes.
 - `FrameForecaster`: the next frames of image sequences (scikit-learn).
 - `load(path)`: the estimator in a model file; `load_model(path)`: its network alone, for NumPy.
@@ -42,9 +44,11 @@ if TYPE_CHECKING:
     from .regressor import SequenceRegressor
     from .tagger import SequenceTagger
     from .transcriber import SequenceTranscriber
+    from .translation.translator import SequenceTranslator
     from .tree_classifier import TreeClassifier
     from .tree_layer import TreeRecurrent
     from .tree_regressor import TreeRegressor
+    from .unsupervised.anomaly_detector import SequenceAnomalyDetector
 
 __all__ = [
     "BlockPruning",
@@ -55,11 +59,13 @@ __all__ = [
     "ModelFileError",
     "QuantizedModel",
     "Recurrent",
+    "SequenceAnomalyDetector",
     "SequenceClassifier",
     "SequenceForecaster",
     "SequenceRegressor",
     "SequenceTagger",
     "SequenceTranscriber",
+    "SequenceTranslator",
     "TreeClassifier",
     "TreeRecurrent",
     "TreeRegressor",
@@ -93,7 +99,9 @@ _LAZY = {
     "SequenceForecaster": "forecaster",
     "SequenceRegressor": "regressor",
     "SequenceTagger": "tagger",
+    "SequenceAnomalyDetector": "unsupervised.anomaly_detector",
     "SequenceTranscriber": "transcriber",
+    "SequenceTranslator": "translation.translator",
     "TreeClassifier": "tree_classifier",
     "TreeRecurrent": "tree_layer",
     "TreeRegressor": "tree_regressor",

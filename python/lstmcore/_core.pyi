@@ -6,7 +6,7 @@ have it already, C-contiguous, are used in place. Complex numbers, objects and t
 fit a ValueError; each names the argument. NaN and inf in x are not looked for.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, final
 
@@ -458,6 +458,36 @@ def dense_forward(x: ArrayLike, W: Array, b: ArrayLike, n_threads: int | None = 
 
 def dense_backward(x: ArrayLike, W: Array, dy: ArrayLike, n_threads: int | None = None) -> tuple[Array, Array, Array]:
     """(dx, dW, db) of dense_forward."""
+
+@final
+class DecoderTape:
+    """What decode(..., training=True) saves for decode_backward()."""
+
+def decode(
+    layer: Recurrent,
+    weights: Mapping[str, Array],
+    tokens: ArrayLike,
+    lengths: ArrayLike,
+    attention: str | None = None,
+    values: ArrayLike | None = None,
+    keys: ArrayLike | None = None,
+    source_lengths: ArrayLike | None = None,
+    input_feeding: bool = False,
+    state: Mapping[str, ArrayLike] | None = None,
+    output: ArrayLike | None = None,
+    owners: ArrayLike | None = None,
+    sample: ArrayLike | None = None,
+    want_weights: bool = False,
+    training: bool = False,
+) -> dict[str, Any]:
+    """Runs a Recurrent as a decoder with attention: "outputs" (N, T, P), "state", "tokens", and "weights" and "tape".
+
+    weights: "table" (V, M), "output" (P, E + P), "query" (A, P), "score" (A,), "head_W" (V, P), "head_b" (V,), those
+    that are needed; tokens (N, T); values (N, S, E); keys (N, S, A).
+    """
+
+def decode_backward(tape: DecoderTape, d_outputs: ArrayLike) -> dict[str, Any]:
+    """Gradients of "layers" and "state" by name, and of "table", "output", "query", "score", "values" and "keys"."""
 
 def crf_loss(
     emissions: ArrayLike | Sequence[ArrayLike],

@@ -19,9 +19,11 @@ Array = NDArray[Any]
 
 # Name of the class → module of this package that has it: what a model file may name.
 NETWORKS: dict[str, str] = {
+    "ForecastNetwork": ".unsupervised.forecast_network",
     "FrameNetwork": "._frame_network",
     "TaggerNetwork": "._tagger_network",
     "TranscriberNetwork": "._transcriber_network",
+    "TranslatorNetwork": ".translation.network",
     "TreeNetwork": "._tree_network",
 }
 

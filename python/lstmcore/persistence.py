@@ -41,8 +41,10 @@ _SEQUENCE_ESTIMATORS: dict[str, str] = {
 # Estimators whose network is put together in Python: name of the class → module of this package that has it.
 LAYER_ESTIMATORS: dict[str, str] = {
     "FrameForecaster": ".frames",
+    "SequenceAnomalyDetector": ".unsupervised.anomaly_detector",
     "SequenceTagger": ".tagger",
     "SequenceTranscriber": ".transcriber",
+    "SequenceTranslator": ".translation.translator",
     "TreeClassifier": ".tree_classifier",
     "TreeRegressor": ".tree_regressor",
 }

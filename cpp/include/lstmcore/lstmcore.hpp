@@ -5,6 +5,7 @@
 #include <lstmcore/conv.hpp>
 #include <lstmcore/crf.hpp>
 #include <lstmcore/ctc.hpp>
+#include <lstmcore/decoder.hpp>
 #include <lstmcore/dense.hpp>
 #include <lstmcore/edge.hpp>
 #include <lstmcore/model.hpp>

@@ -6,6 +6,7 @@
 #include <lstmcore/conv.hpp>
 #include <lstmcore/crf.hpp>
 #include <lstmcore/ctc.hpp>
+#include <lstmcore/decoder.hpp>
 #include <lstmcore/dense.hpp>
 #include <lstmcore/edge.hpp>
 #include <lstmcore/trainer.hpp>
@@ -40,6 +41,12 @@ class RecurrentEngine {
   virtual void backward(TapeEngine& tape, const void* const* dy, const void* const* d_final, void* const* dx,
                         void* const* d_initial, void* gradient) const = 0;
   virtual void step(const void* x, std::int64_t count, void* const* state, void* y) const = 0;
+  // As a decoder, with tapes of its own.
+  virtual std::unique_ptr<TapeEngine> make_decoder_tape() const = 0;
+  virtual void decode(const DecoderConfig& config, const DecoderWeights& weights, const DecoderInput& input,
+                      const DecoderOutput& output, TapeEngine* tape) const = 0;
+  virtual void decode_backward(TapeEngine& tape, const DecoderWeights& weights, const void* d_outputs,
+                               const DecoderGradients& gradients) const = 0;
 };
 
 class TreeTapeEngine {

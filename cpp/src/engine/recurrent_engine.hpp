@@ -5,7 +5,7 @@
 #include "cells/registry.hpp"
 #include "engine/engine.hpp"
 #include "model/init.hpp"
-#include "sequence/stack.hpp"
+#include "sequence/attention_decoder.hpp"
 
 #include <atomic>
 
@@ -21,6 +21,19 @@ class RecurrentTape final : public engine::TapeEngine {
   template <class>
   friend class RecurrentLayers;
   StackWorkspace<T> workspace_;
+  std::vector<std::int64_t> lengths_;
+};
+
+template <class T>
+class DecoderTapeOf final : public engine::TapeEngine {
+ public:
+  std::int64_t sequences() const noexcept override { return static_cast<std::int64_t>(lengths_.size()); }
+  const std::vector<std::int64_t>& lengths() const noexcept override { return lengths_; }
+
+ private:
+  template <class>
+  friend class RecurrentLayers;
+  DecoderWorkspace<T> workspace_;
   std::vector<std::int64_t> lengths_;
 };
 
@@ -100,6 +113,40 @@ class RecurrentLayers final : public engine::RecurrentEngine {
     stack_.forward(sequences, parameters_.data(), nullptr, options, workspace->stack);
   }
 
+  std::unique_ptr<engine::TapeEngine> make_decoder_tape() const override {
+    return std::make_unique<DecoderTapeOf<T>>();
+  }
+
+  void decode(const DecoderConfig& config, const DecoderWeights& weights, const DecoderInput& input,
+              const DecoderOutput& output, engine::TapeEngine* tape) const override {
+    const AttentionDecoder<T> decoder(stack_, parameters_.data());
+    ForwardOptions<T> options;
+    options.n_threads = threads({nullptr, input.lengths, input.count, 0});
+    if (tape == nullptr) {
+      const auto workspace = decoders_.borrow();
+      decoder.forward(config, weights, input, output, options, *workspace);
+      return;
+    }
+    auto& recording = static_cast<DecoderTapeOf<T>&>(*tape);
+    recording.lengths_.assign(input.lengths, input.lengths + input.count);
+    options.record = true;
+    options.dropout_seed = mix(config_.seed, dropout_draws_.fetch_add(1, std::memory_order_relaxed));
+    decoder.forward(config, weights, input, output, options, recording.workspace_);
+  }
+
+  void decode_backward(engine::TapeEngine& tape, const DecoderWeights& weights, const void* d_outputs,
+                       const DecoderGradients& gradients) const override {
+    DecoderWorkspace<T>& ws = static_cast<DecoderTapeOf<T>&>(tape).workspace_;
+    if (!ws.run.recorded) {
+      throw std::invalid_argument(
+          "tape: its recording was used up by an earlier decode_backward(); run decode() with the tape again");
+    }
+    BackwardOptions<T> options;
+    options.n_threads = stack_.threads_for(ws.run.layout.rows(), config_.n_threads);
+    AttentionDecoder<T>(stack_, parameters_.data())
+        .backward(weights, static_cast<const T*>(d_outputs), gradients, options, ws);
+  }
+
  private:
   struct StepWorkspace {
     StackWorkspace<T> stack;
@@ -137,6 +184,7 @@ class RecurrentLayers final : public engine::RecurrentEngine {
   std::vector<T> parameters_;
   mutable Pool<StackWorkspace<T>> pool_;
   mutable Pool<StepWorkspace> steps_;
+  mutable Pool<DecoderWorkspace<T>> decoders_;
   mutable std::atomic<std::uint64_t> dropout_draws_{0};
 };
 
