@@ -31,6 +31,7 @@ GUIDE = {
         "tagging",
         "transcribing",
         "translating",
+        "language-modelling",
         "forecasting",
         "anomalies",
         "encoding",

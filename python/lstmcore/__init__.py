@@ -8,6 +8,7 @@
 - `SequenceAnomalyDetector`: sequences and steps that do not go on as normal ones do (scikit-learn).
 - `SequenceEncoder`: sequences to features, learnt without labels, for a `Pipeline` (scikit-learn).
 - `SequenceTranscriber`: a shorter sequence of labels, without alignment, by CTC (scikit-learn).
+- `LanguageModel`: the next character or token of a text; generates texts (scikit-learn).
 - `SequenceTranslator`: another sequence of any length, by encoder and decoder with attention (scikit-learn).
 - `TreeClassifier`, `TreeRegressor`: estimators for trees and their nodes.
 - `FrameForecaster`: the next frames of image sequences (scikit-learn).
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .edge.quantized_model import QuantizedModel
     from .forecaster import SequenceForecaster
     from .frames import FrameForecaster
+    from .language.estimator import LanguageModel
     from .model import Model, load_model
     from .persistence import load
     from .pruning import BlockPruning
@@ -57,6 +59,7 @@ __all__ = [
     "ConvRecurrent",
     "EpochInfo",
     "FrameForecaster",
+    "LanguageModel",
     "Model",
     "ModelFileError",
     "QuantizedModel",
@@ -95,6 +98,7 @@ _LAZY = {
     "ConvRecurrent": "convolutional",
     "EpochInfo": "_fitting",
     "FrameForecaster": "frames",
+    "LanguageModel": "language.estimator",
     "Model": "model",
     "QuantizedModel": "edge.quantized_model",
     "Recurrent": "recurrent",

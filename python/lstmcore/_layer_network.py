@@ -22,6 +22,7 @@ NETWORKS: dict[str, str] = {
     "EncoderNetwork": ".unsupervised.encoder_network",
     "ForecastNetwork": ".unsupervised.forecast_network",
     "FrameNetwork": "._frame_network",
+    "LanguageNetwork": ".language.network",
     "TaggerNetwork": "._tagger_network",
     "TranscriberNetwork": "._transcriber_network",
     "TranslatorNetwork": ".translation.network",

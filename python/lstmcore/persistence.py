@@ -41,6 +41,7 @@ _SEQUENCE_ESTIMATORS: dict[str, str] = {
 # Estimators whose network is put together in Python: name of the class → module of this package that has it.
 LAYER_ESTIMATORS: dict[str, str] = {
     "FrameForecaster": ".frames",
+    "LanguageModel": ".language.estimator",
     "SequenceAnomalyDetector": ".unsupervised.anomaly_detector",
     "SequenceEncoder": ".unsupervised.encoder",
     "SequenceTagger": ".tagger",

@@ -276,7 +276,10 @@ class TranslatorNetwork(StepNetwork):
 
     @classmethod
     def read(cls, X: Any, name: str, dtype: str) -> Steps:
-        return super().read(as_characters(X), name, dtype)
+        items = as_characters(X)
+        if items is not X and [] in items:
+            raise ValueError(f"{name}[{items.index([])}] is an empty text. Every sequence needs at least one character.")
+        return super().read(items, name, dtype)
 
     @classmethod
     def shapes(cls, config: dict[str, Any]) -> tuple[Shapes, Shapes, str]:
