@@ -309,6 +309,26 @@ def test_hostile_file(change: Any, message: str, tmp_path: Path) -> None:
         lstmcore.load(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("offset", np.zeros(2), "offset"),
+        ("error_factor", np.zeros((2, 2)), "test vector"),
+        ("error_factor", np.eye(3), "error_factor"),
+        ("start_scale", np.zeros(START), "test vector"),
+        ("mean", None, "mean"),
+    ],
+)
+def test_hostile_tensors(name: str, value: Array | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "detector.safetensors"
+    SequenceAnomalyDetector(**QUICK).fit(X).save(path)
+    tensors, texts = _core.read_tensors(str(path))
+    del tensors[name]
+    _core.write_tensors(str(path), tensors if value is None else {**tensors, name: value}, texts)
+    with np.errstate(all="ignore"), pytest.raises(ModelFileError, match=message):
+        lstmcore.load(path)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_quantize(loss: str) -> None:
     detector = SequenceAnomalyDetector(2, loss=loss, **{**QUICK, "max_iter": 40}).fit(X)

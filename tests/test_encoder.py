@@ -455,6 +455,8 @@ def test_other_refusals() -> None:
     dropped = SequenceClassifier(zoneout_hidden=0.1, **QUICK).fit(X, Y)
     with pytest.raises(ValueError, match="zoneout_hidden"):
         SequenceEncoder(pretrained=dropped).fit(X)
+    with pytest.raises(ValueError, match="gives no table"):
+        SequenceEncoder(output="steps").set_output(transform="pandas")
     encoder.fit(X)
     with pytest.raises(ValueError, match="2 features, but SequenceEncoder is expecting 3"):
         encoder.transform([np.zeros((4, 2))])

@@ -393,7 +393,7 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
         of_sequences = np.where(np.maximum.reduceat(of_steps, np.append(0, ends)) > 0, of_sequences, 0.0)
         offset = lower_quantile(np.array(found), of_sequences, float(self.contamination))
         network.constants["offset"][:] = offset
-        self._take_offsets()
+        self.offset_, self.step_offset_ = self.model_.offset, self.model_.step_offset  # type: ignore[attr-defined]
         del self._owner, self._held_out, self._eval
 
     def _errors(self, x: Pieces) -> list[Array]:
@@ -404,10 +404,6 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
             for start in range(0, count, size)
             for item in network.errors(x.subset(np.arange(start, min(start + size, count))))
         ]
-
-    def _take_offsets(self) -> None:
-        model: Any = self.model_
-        self.offset_, self.step_offset_ = model.offset, model.step_offset
 
     # --- files -------------------------------------------------------------------------------------------------------
 

@@ -472,6 +472,13 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
             return model.sequence_features(x)  # type: ignore[no-any-return]
         return as_written(x, model.core.predict(x))
 
+    def set_output(self: Self, *, transform: str | None = None) -> Self:
+        """As of every transformer of scikit-learn; ValueError for frames of steps, which are no rows of a table."""
+        if self.output == "steps" and transform not in (None, "default"):
+            raise ValueError(f"set_output: output='steps' gives no table for transform={transform!r}. Use 'default'.")
+        super().set_output(transform=transform)
+        return self
+
     def step(self, x: Any, state: Any = None) -> tuple[Array, Any]:
         """Features of the steps of a stream, one step a call.
 
