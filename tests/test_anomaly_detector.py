@@ -373,7 +373,7 @@ def test_plot(tmp_path: Path) -> None:
         ([], "X is empty"),
         (None, "X: expected sequences"),
         ([["a", "b"]], "X holds text"),
-        (np.arange(5.0), r"one series of 5 steps\? Pass it as a list of one, \[X\]"),
+        (np.arange(5.0), r"one series of 5 steps\? .*a list of one, \[X\]"),
         ([1.0, 2.0], "one series of 2 steps"),
         ("text", "X: expected sequences"),
         ([[1.0, np.nan, 2.0], [1.0]], r"X: sequence 0, step 1"),
