@@ -97,6 +97,8 @@ other_weather, other_calendar = rng.normal(size=(60, 2)), rng.normal(size=(72, 1
 """
 PREPARE = {
     "README.md": "",
+    "anomalies": SEQUENCES + "X_normal = X\n",
+    "encoding": SEQUENCES,
     "diagnostics": CLASSIFIER + 'layer = lstmcore.Recurrent("lstm", input_size=12, hidden_size=4)\n',
     "edge": CLASSIFIER,
     "forecasting": SERIES,

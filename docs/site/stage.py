@@ -33,6 +33,8 @@ GUIDE = {
         "translating",
         "language-modelling",
         "forecasting",
+        "anomalies",
+        "encoding",
         "frames",
         "trees",
     ),

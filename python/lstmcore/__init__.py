@@ -6,6 +6,7 @@
 - `SequenceForecaster`: how series go on; `backtest`: how well it would have forecast the past (scikit-learn).
 - `SequenceTagger`: a label for every step, by softmax or conditional random field (scikit-learn).
 - `SequenceAnomalyDetector`: sequences and steps that do not go on as normal ones do (scikit-learn).
+- `SequenceEncoder`: sequences to features, learnt without labels, for a `Pipeline` (scikit-learn).
 - `SequenceTranscriber`: a shorter sequence of labels, without alignment, by CTC (scikit-learn).
 - `LanguageModel`: the next character or token of a text; generates texts (scikit-learn).
 - `SequenceTranslator`: another sequence of any length, by encoder and decoder with attention (scikit-learn).
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from .tree_layer import TreeRecurrent
     from .tree_regressor import TreeRegressor
     from .unsupervised.anomaly_detector import SequenceAnomalyDetector
+    from .unsupervised.encoder import SequenceEncoder
 
 __all__ = [
     "BlockPruning",
@@ -64,6 +66,7 @@ __all__ = [
     "Recurrent",
     "SequenceAnomalyDetector",
     "SequenceClassifier",
+    "SequenceEncoder",
     "SequenceForecaster",
     "SequenceRegressor",
     "SequenceTagger",
@@ -100,6 +103,7 @@ _LAZY = {
     "QuantizedModel": "edge.quantized_model",
     "Recurrent": "recurrent",
     "SequenceClassifier": "classifier",
+    "SequenceEncoder": "unsupervised.encoder",
     "SequenceForecaster": "forecaster",
     "SequenceRegressor": "regressor",
     "SequenceTagger": "tagger",

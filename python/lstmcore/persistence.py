@@ -43,6 +43,7 @@ LAYER_ESTIMATORS: dict[str, str] = {
     "FrameForecaster": ".frames",
     "LanguageModel": ".language.estimator",
     "SequenceAnomalyDetector": ".unsupervised.anomaly_detector",
+    "SequenceEncoder": ".unsupervised.encoder",
     "SequenceTagger": ".tagger",
     "SequenceTranscriber": ".transcriber",
     "SequenceTranslator": ".translation.translator",
@@ -76,7 +77,11 @@ def document_of(estimator: Any) -> dict[str, Any]:
     return {
         "format": _FORMAT,
         "class": type(estimator).__name__,
-        "parameters": {name: to_json(name, value) for name, value in estimator.get_params(deep=False).items()},
+        "parameters": {
+            name: to_json(name, value)
+            for name, value in estimator.get_params(deep=False).items()
+            if name not in getattr(estimator, "_unsaved", ())
+        },
         "fitted": {
             **estimator._fitted_document(),
             **{name: _number_to_json(getattr(estimator, name)) for name in _NUMBERS},
