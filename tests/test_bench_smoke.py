@@ -179,3 +179,12 @@ def test_trees():
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == ["child_sum", "nary"]
+
+
+def test_translator():
+    """Which compares loss and gradients before it times anything."""
+    command = [sys.executable, str(BENCH / "translator.py"), "--hidden", "6", "--pairs", "40", "--seconds", "0"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split("|")[1].strip() for line in done.stdout.splitlines()[3:]]
+    assert rows == ["additive 6", "general 6", "general, fed 6", "none 6"]
