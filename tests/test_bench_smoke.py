@@ -183,7 +183,18 @@ def test_trees():
 
 def test_translator():
     """Which compares loss and gradients before it times anything."""
-    command = [sys.executable, str(BENCH / "translator.py"), "--hidden", "6", "--pairs", "40", "--seconds", "0"]
+    command = [
+        sys.executable,
+        str(BENCH / "translator.py"),
+        "--hidden",
+        "6",
+        "--pairs",
+        "40",
+        "--seconds",
+        "0",
+        "--threads",
+        "1",
+    ]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split("|")[1].strip() for line in done.stdout.splitlines()[3:]]
