@@ -56,6 +56,10 @@ head_dropout, dropout, recurrent_dropout, variational_dropout, zoneout_hidden, z
         Of the loss "huber".
     quantiles : tuple of float in (0, 1), rising, default (0.1, 0.5, 0.9)
         Levels, for the loss "quantile"; `predict` gives the one nearest to 0.5.
+    calibrate : bool, default False
+        Whether predicted quantiles and deviations are corrected, for each step ahead, by what came in windows that were
+        not trained on: those of `eval_set`, or those that `early_stopping` holds out, or else the last
+        `validation_fraction` of each series, for which a second network is trained on the windows before them.
     solver, learning_rate_init, learning_rate, schedule_factor, schedule_every, momentum, nesterov, beta_1, beta_2, \
 rho, epsilon, alpha, batch_size, max_iter, tol, n_iter_no_change, clip_norm, clip_value, max_norm, gradient_noise, \
 bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs, device, precision
@@ -65,7 +69,7 @@ bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs
         are `eval_set` of `fit`, or else the last windows of each series, and windows whose horizon overlaps with theirs
         are not trained on.
     validation_fraction : float in (0, 1), default 0.1
-        Part of each series' windows that is held out.
+        Part of each series' windows that is held out, for early stopping or `calibrate`.
     standardize : bool, default True
         Whether past and known-future inputs, what the network reads, and what it gives are shifted and scaled to mean 0
         and standard deviation 1 over the training windows.
@@ -128,6 +132,7 @@ bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs
         loss: str = "squared_error",
         huber_delta: float = 1.0,
         quantiles: Sequence[float] = (0.1, 0.5, 0.9),
+        calibrate: bool = False,
         solver: str = "adam",
         learning_rate_init: float = 5e-3,
         learning_rate: str = "constant",
@@ -187,6 +192,7 @@ bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs
         self.loss = loss
         self.huber_delta = huber_delta
         self.quantiles = quantiles
+        self.calibrate = calibrate
         self.solver = solver
         self.learning_rate_init = learning_rate_init
         self.learning_rate = learning_rate
