@@ -179,3 +179,12 @@ def test_trees():
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == ["child_sum", "nary"]
+
+
+def test_language_models():
+    """Which compares losses and gradients before it times anything."""
+    options = "--threads 1 --shapes 8x3x7 --symbols 12 --chunks 2 --length 5 --seconds 0"
+    command = [sys.executable, str(BENCH / "language.py"), *options.split()]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[3].startswith("| 8 | 3 | 7 | 1 |")

@@ -97,6 +97,8 @@ other_weather, other_calendar = rng.normal(size=(60, 2)), rng.normal(size=(72, 1
 """
 PREPARE = {
     "README.md": "",
+    "anomalies": SEQUENCES + "X_normal = X\n",
+    "encoding": SEQUENCES,
     "diagnostics": CLASSIFIER + 'layer = lstmcore.Recurrent("lstm", input_size=12, hidden_size=4)\n',
     "edge": CLASSIFIER,
     "forecasting": SERIES,
@@ -110,6 +112,11 @@ import pandas as pd
 frame = pd.DataFrame({"patient": [1, 1, 2], "hour": [0, 1, 0], "pulse": [60.0, 61, 62], "pressure": [1.0, 2, 3]})
 outcome, numbers, sensor = pd.Series([0, 1], index=[1, 2]), np.arange(40.0), np.ones((3, 12))
 lengths, dy = np.array([4, 6]), np.ones((2, 6, 128), "float32")
+""",
+    "language-modelling": """
+from pathlib import Path
+Path("book.txt").write_text("It was a dark and stormy night. " * 20, encoding="utf-8")
+Path("another.txt").write_text("It was a night.", encoding="utf-8")
 """,
     "model-file": CLASSIFIER + 'model.save("model.safetensors")\n',
     "quantisation": CLASSIFIER,

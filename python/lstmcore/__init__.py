@@ -6,7 +6,9 @@
 - `SequenceForecaster`: how series go on; `backtest`: how well it would have forecast the past (scikit-learn).
 - `SequenceTagger`: a label for every step, by softmax or conditional random field (scikit-learn).
 - `SequenceAnomalyDetector`: sequences and steps that do not go on as normal ones do (scikit-learn).
+- `SequenceEncoder`: sequences to features, learnt without labels, for a `Pipeline` (scikit-learn).
 - `SequenceTranscriber`: a shorter sequence of labels, without alignment, by CTC (scikit-learn).
+- `LanguageModel`: the next character or token of a text; generates texts (scikit-learn).
 - `SequenceTranslator`: another sequence of any length, by encoder and decoder with attention (scikit-learn).
 - `TreeClassifier`, `TreeRegressor`: estimators for trees and their nodes.
 - `FrameForecaster`: the next frames of image sequences (scikit-learn).
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from .edge.quantized_model import QuantizedModel
     from .forecaster import SequenceForecaster
     from .frames import FrameForecaster
+    from .language.estimator import LanguageModel
     from .model import Model, load_model
     from .persistence import load
     from .pruning import BlockPruning
@@ -49,18 +52,21 @@ if TYPE_CHECKING:
     from .tree_layer import TreeRecurrent
     from .tree_regressor import TreeRegressor
     from .unsupervised.anomaly_detector import SequenceAnomalyDetector
+    from .unsupervised.encoder import SequenceEncoder
 
 __all__ = [
     "BlockPruning",
     "ConvRecurrent",
     "EpochInfo",
     "FrameForecaster",
+    "LanguageModel",
     "Model",
     "ModelFileError",
     "QuantizedModel",
     "Recurrent",
     "SequenceAnomalyDetector",
     "SequenceClassifier",
+    "SequenceEncoder",
     "SequenceForecaster",
     "SequenceRegressor",
     "SequenceTagger",
@@ -92,10 +98,12 @@ _LAZY = {
     "ConvRecurrent": "convolutional",
     "EpochInfo": "_fitting",
     "FrameForecaster": "frames",
+    "LanguageModel": "language.estimator",
     "Model": "model",
     "QuantizedModel": "edge.quantized_model",
     "Recurrent": "recurrent",
     "SequenceClassifier": "classifier",
+    "SequenceEncoder": "unsupervised.encoder",
     "SequenceForecaster": "forecaster",
     "SequenceRegressor": "regressor",
     "SequenceTagger": "tagger",

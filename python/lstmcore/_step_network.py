@@ -17,7 +17,7 @@ from ._dense_head import dense_init
 from ._labels import labels_from_json, labels_to_json
 from ._steps import Steps, Vocabulary, read_steps
 
-__all__ = ["StepNetwork", "recurrent_config", "vocabulary_of"]
+__all__ = ["StepNetwork", "recurrent_config", "scatter", "vocabulary_of"]
 
 Array = NDArray[Any]
 Shapes = dict[str, tuple[int, ...]]
@@ -172,7 +172,7 @@ class StepNetwork:
         back = self._layer.backward(found.tape, d_h, d_state)
         gradients = dict(back.parameters)
         if found.rows is not None:
-            gradients["embedding"] = _scatter(found.rows, back.x, self._embedding["embedding"])
+            gradients["embedding"] = scatter(found.rows, back.x, self._embedding["embedding"])
         return gradients
 
     def step(self, x: Array, state: Any) -> tuple[Array, Any]:
@@ -308,7 +308,7 @@ def recurrent_config(c: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _scatter(rows: Array, d_inputs: Array, table: Array) -> Array:
+def scatter(rows: Array, d_inputs: Array, table: Array) -> Array:
     """Gradient of the embedding: d_inputs (N, T, I) added up by row (N, T), in the order of sequences and steps."""
     gradient = np.zeros_like(table)
     flat = rows.ravel()

@@ -41,7 +41,9 @@ _SEQUENCE_ESTIMATORS: dict[str, str] = {
 # Estimators whose network is put together in Python: name of the class → module of this package that has it.
 LAYER_ESTIMATORS: dict[str, str] = {
     "FrameForecaster": ".frames",
+    "LanguageModel": ".language.estimator",
     "SequenceAnomalyDetector": ".unsupervised.anomaly_detector",
+    "SequenceEncoder": ".unsupervised.encoder",
     "SequenceTagger": ".tagger",
     "SequenceTranscriber": ".transcriber",
     "SequenceTranslator": ".translation.translator",
@@ -75,7 +77,11 @@ def document_of(estimator: Any) -> dict[str, Any]:
     return {
         "format": _FORMAT,
         "class": type(estimator).__name__,
-        "parameters": {name: to_json(name, value) for name, value in estimator.get_params(deep=False).items()},
+        "parameters": {
+            name: to_json(name, value)
+            for name, value in estimator.get_params(deep=False).items()
+            if name not in getattr(estimator, "_unsaved", ())
+        },
         "fitted": {
             **estimator._fitted_document(),
             **{name: _number_to_json(getattr(estimator, name)) for name in _NUMBERS},

@@ -8,6 +8,7 @@
 #include <lstmcore/decoder.hpp>
 #include <lstmcore/dense.hpp>
 #include <lstmcore/edge.hpp>
+#include <lstmcore/language.hpp>
 #include <lstmcore/model.hpp>
 #include <lstmcore/optimiser.hpp>
 #include <lstmcore/recurrent.hpp>

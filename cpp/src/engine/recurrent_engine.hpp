@@ -24,6 +24,39 @@ class RecurrentTape final : public engine::TapeEngine {
   std::vector<std::int64_t> lengths_;
 };
 
+/// Steps of `count` sequences; borrows the layers and keeps their weights as they were when it was made.
+template <class T>
+class RecurrentSteps final : public engine::StepsEngine {
+ public:
+  RecurrentSteps(const Stack<T>& stack, const T* parameters, std::int64_t count, int n_threads)
+      : stack_(stack), lengths_(static_cast<std::size_t>(count), 1), x_(lengths_.size()), y_(lengths_.size()) {
+    stack_.pack(parameters, packed_);
+    options_.n_threads = stack_.threads_for(count, n_threads);
+  }
+
+  void step(const void* x, void* const* state, void* y) override {
+    const StackShape& shape = stack_.shape();
+    for (std::size_t n = 0; n < lengths_.size(); ++n) {
+      x_[n] = static_cast<const T*>(x) + static_cast<std::int64_t>(n) * shape.input;
+      y_[n] = static_cast<T*>(y) + static_cast<std::int64_t>(n) * shape.directions * shape.output;
+    }
+    options_.initial = state;
+    options_.y = y_.data();
+    options_.final_state = state;  // read at the start, written at the end
+    const Sequences sequences{x_.data(), lengths_.data(), static_cast<std::int64_t>(lengths_.size()), shape.input};
+    stack_.forward(sequences, nullptr, &packed_, options_, workspace_);
+  }
+
+ private:
+  const Stack<T>& stack_;
+  typename Stack<T>::Packed packed_;
+  StackWorkspace<T> workspace_;
+  ForwardOptions<T> options_;
+  std::vector<std::int64_t> lengths_;
+  std::vector<const void*> x_;
+  std::vector<void*> y_;
+};
+
 template <class T>
 class DecoderTapeOf final : public engine::TapeEngine {
  public:
@@ -111,6 +144,10 @@ class RecurrentLayers final : public engine::RecurrentEngine {
     const Sequences sequences{workspace->x.data(), workspace->lengths.data(), count, config_.input_size};
     options.n_threads = threads(sequences);
     stack_.forward(sequences, parameters_.data(), nullptr, options, workspace->stack);
+  }
+
+  std::unique_ptr<engine::StepsEngine> make_steps(std::int64_t count) const override {
+    return std::make_unique<RecurrentSteps<T>>(stack_, parameters_.data(), count, config_.n_threads);
   }
 
   std::unique_ptr<engine::TapeEngine> make_decoder_tape() const override {

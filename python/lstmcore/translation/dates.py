@@ -59,7 +59,7 @@ def make_dates(n_samples: int = 1000, *, random_state: int | np.random.Generator
     >>> from lstmcore.datasets import make_dates
     >>> X, y = make_dates(2, random_state=0)
     >>> X
-    ['the 24th of january 2035', '12 September 2013']
+    ['24 JAN 2035', '12th of september, 2013']
     >>> y
     ['2035-01-24', '2013-09-12']
     """

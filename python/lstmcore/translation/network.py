@@ -276,7 +276,11 @@ class TranslatorNetwork(StepNetwork):
 
     @classmethod
     def read(cls, X: Any, name: str, dtype: str) -> Steps:
-        return super().read(as_characters(X), name, dtype)
+        items = as_characters(X)
+        if items is not X and [] in items:
+            first = items.index([])
+            raise ValueError(f"{name}[{first}] is an empty text. Every sequence needs at least one character.")
+        return super().read(items, name, dtype)
 
     @classmethod
     def shapes(cls, config: dict[str, Any]) -> tuple[Shapes, Shapes, str]:

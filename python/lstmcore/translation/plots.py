@@ -40,6 +40,11 @@ def plot_attention(
         matplotlib is not installed.
     ValueError
         attention is not (L, S), or holds what is no number from 0 to 1.
+
+    Examples
+    --------
+    >>> from lstmcore.plotting import plot_attention
+    >>> plot_attention("ab", "BA", [[0.1, 0.9], [1.0, 0.0]]).figure.savefig("attention.png")
     """
     from ..plotting import _INK, _new_axes
 
@@ -52,7 +57,7 @@ def plot_attention(
         )
     if not ((weights >= 0.0) & (weights <= 1.0 + 1e-6)).all():
         raise ValueError("attention: expected weights from 0 to 1")
-    axes = _new_axes(1.6 + 0.24 * len(columns), 1.0 + 0.24 * len(rows)) if ax is None else ax
+    axes = _new_axes(max(3.0, 1.4 + 0.24 * len(columns)), max(2.0, 0.6 + 0.24 * len(rows))) if ax is None else ax
     image = axes.imshow(weights, cmap="Blues", vmin=0.0, vmax=1.0, aspect="equal", interpolation="nearest")
     # A space would leave a column without a name.
     axes.set_xticks(range(len(columns)), [name if name.strip() else "␣" for name in columns], fontsize=9)
@@ -63,7 +68,9 @@ def plot_attention(
     axes.xaxis.tick_top()
     for side in axes.spines.values():
         side.set_color("#cccccc")
-    bar = axes.figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02)
+    # As high as the map, whatever its shape, and a third of a cell wide.
+    beside = axes.inset_axes((1.0 + 0.3 / len(columns), 0.0, 0.33 / len(columns), 1.0))
+    bar = axes.figure.colorbar(image, cax=beside, ticks=(0.0, 0.5, 1.0), format="%.1f")
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8, labelcolor=_INK)
     return axes

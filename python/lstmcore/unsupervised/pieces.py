@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .._steps import Steps
 
-__all__ = ["Pieces", "beginnings", "cut_pieces", "whole"]
+__all__ = ["Pieces", "beginnings", "cut_pieces", "cut_steps", "whole"]
 
 Array = NDArray[Any]
 
@@ -57,15 +57,24 @@ def whole(x: Steps) -> Pieces:
 
 def cut_pieces(x: Pieces, steps: int | None) -> tuple[Pieces, NDArray[np.int64]]:
     """Pieces of at most so many steps, of a sequence nearly of one length, and the sequence of each. None: x itself."""
-    if steps is None or x.lengths.max() <= steps:
-        return x, np.arange(len(x.lengths))
-    counts = -(-x.lengths // steps)
-    sequence = np.repeat(np.arange(len(x.lengths)), counts)
+    first, lengths, sequence = _cuts(x.lengths, steps)
+    return Pieces(x.values, x.starts[sequence] + first, lengths, x.ends[sequence]), sequence
+
+
+def cut_steps(x: Steps, steps: int | None) -> tuple[Steps, NDArray[np.int64]]:
+    """The same for sequences that need not be of features."""
+    first, lengths, sequence = _cuts(x.lengths, steps)
+    return x._replace(starts=x.starts[sequence] + first, lengths=lengths, extents=lengths), sequence
+
+
+def _cuts(lengths: Array, steps: int | None) -> tuple[Array, Array, Array]:
+    """First step within its sequence, length, and sequence of each piece."""
+    counts = np.ones(len(lengths), dtype=np.int64) if steps is None else -(-lengths // steps)
+    sequence = np.repeat(np.arange(len(lengths)), counts)
     number = np.arange(len(sequence)) - np.repeat(np.cumsum(counts) - counts, counts)
-    total, parts = x.lengths[sequence], counts[sequence]
+    total, parts = lengths[sequence], counts[sequence]
     first, last = total * number // parts, total * (number + 1) // parts
-    pieces = Pieces(x.values, x.starts[sequence] + first, last - first, x.ends[sequence])
-    return pieces, sequence
+    return first, last - first, sequence
 
 
 def beginnings(x: Pieces, steps: int | None, length: int) -> tuple[Pieces, NDArray[np.int64]]:
