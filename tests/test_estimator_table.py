@@ -30,8 +30,10 @@ QUICK: dict[str, Any] = {"hidden_size": 4, "max_iter": 2, "random_state": 0, "n_
 # Estimator → parameters beyond QUICK, what fit gets, a step.
 DATA: dict[str, tuple[dict[str, Any], tuple[Any, ...], Any]] = {
     "FrameForecaster": ({"hidden_channels": 4, "horizon": 2}, (RNG.random((4, 6, 4, 4)),), None),
+    "LanguageModel": ({}, (["a rose is a rose is a rose"] * 4,), "a"),
     "SequenceAnomalyDetector": ({}, (X,), X[0][0]),
     "SequenceClassifier": ({}, (X, LABELS), X[0][0]),
+    "SequenceEncoder": ({}, (X,), X[0][0]),
     "SequenceForecaster": ({"window": 6, "horizon": 2}, (SERIES,), 0.5),
     "SequenceRegressor": ({}, (X, np.arange(20.0)), X[0][0]),
     "SequenceTagger": ({}, (X, OF_STEPS), X[0][0]),
@@ -83,8 +85,10 @@ def test_what_has_an_entry_works(name: str, tmp_path: Path, capsys: pytest.Captu
         assert not hasattr(model, "quantize")
     model.save(tmp_path / "model.safetensors")
     loaded = lstmcore.load(tmp_path / "model.safetensors")
-    given = () if name == "SequenceForecaster" else data[:1]
-    for a, b in zip(loaded.predict(*given), model.predict(*given), strict=True):
+    given, use = data[:1], said["predict"].partition("`")[0]
+    if name == "SequenceForecaster":
+        given = ()
+    for a, b in zip(getattr(loaded, use)(*given), getattr(model, use)(*given), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
