@@ -73,8 +73,8 @@ class SequenceTranslator(LabelSequences, StepEstimator):
     beam_width : int, default 1
         Hypotheses that `predict` follows at a time. 1: the most probable token at each step.
     length_penalty : float >= 0, default 0.6
-        Exponent α of the length penalty ((5 + |y|) / 6)^α by which log probabilities are divided in beam search (Wu et
-        al., 2016). 0: none, which favours short outputs.
+        Exponent α of the length penalty ``((5 + |y|) / 6)^α`` by which log probabilities are divided in beam search
+        (Wu et al., 2016). 0: none, which favours short outputs.
     max_length : int or None, default None
         Tokens that a prediction may have at most. None: twice the longest y of fit, or 16.
     scheduled_sampling : float in [0, 1], default 0.0
