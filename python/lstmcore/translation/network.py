@@ -278,7 +278,8 @@ class TranslatorNetwork(StepNetwork):
     def read(cls, X: Any, name: str, dtype: str) -> Steps:
         items = as_characters(X)
         if items is not X and [] in items:
-            raise ValueError(f"{name}[{items.index([])}] is an empty text. Every sequence needs at least one character.")
+            first = items.index([])
+            raise ValueError(f"{name}[{first}] is an empty text. Every sequence needs at least one character.")
         return super().read(items, name, dtype)
 
     @classmethod
