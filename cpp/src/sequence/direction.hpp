@@ -76,12 +76,14 @@ class Direction {
     bool units = false;
     std::int64_t first_sequence = 0, last_sequence = 0;
     std::int64_t first_block = 0, last_block = 0;
+    const Int8Rows* rounded = nullptr;  ///< this thread's room; 8-bit weights only
 
     Split(const Pass& pass, Member member) noexcept {
       constexpr std::int64_t kFewestSequences = 4;  // below that a register tile runs half empty
       const BatchLayout& layout = *pass.layout;
       last_sequence = layout.sequences();
       last_block = blocks_of<T>(pass.hidden());
+      if (pass.int8 != nullptr) rounded = pass.rounded + member.id;
       if (member.size == 1) return;
       if (pass.general || layout.sequences() >= kFewestSequences * member.size) {
         first_sequence = layout.boundary(member.id, member.size);
@@ -109,6 +111,12 @@ class Direction {
     const Member::Range block = by_rows ? Member::Range{0, blocks} : member.share(blocks);
     for (std::int64_t row = mine.begin; row < mine.end; row += kRowBlock) {
       const std::int64_t m = std::min(kRowBlock, mine.end - row);
+      if constexpr (std::is_same_v<T, float>) {
+        if (pass.int8 != nullptr) {
+          int8_input(pass, base + row, m, depth, block, to.from(row), pass.rounded[member.id]);
+          continue;
+        }
+      }
       for (std::int64_t b = block.begin; b < block.end; ++b) {
         const T* panel = pass.weights.input + b * depth * gates * W;
         Start start = first;
@@ -121,6 +129,40 @@ class Direction {
         }
       }
     }
+  }
+
+  /// The same with 8-bit weights: rows [row, row + m) of all segments.
+  static void int8_input(const Pass& pass, std::int64_t row, std::int64_t m, std::int64_t depth, Member::Range blocks,
+                         Rows<T> to, const Int8Rows& rounded) noexcept {
+    const int gates = pass.shape->gates;
+    std::array<Rows<const T>, 2> segments;
+    std::array<std::int64_t, 2> depths{};
+    for (std::size_t s = 0; s < static_cast<std::size_t>(pass.segment_count); ++s) {
+      segments[s] = pass.segments[s].rows.from(row);
+      depths[s] = pass.segments[s].depth;
+    }
+    pass.int8->quantise(m, segments.data(), depths.data(), pass.segment_count, rounded);
+    const Int8Panels& weights = pass.weights.input8;
+    for (std::int64_t b = blocks.begin; b < blocks.end; ++b) {
+      const std::int64_t at = b * gates * W;
+      pass.int8->product(gates, Start::bias, m, rounded, 0, depth,
+                         weights.weights + b * Int8Panels::block_size(gates, depth), weights.scale + at,
+                         weights.minus_sums + at, to.data + at, to.stride, pass.weights.bias + at);
+    }
+  }
+
+  /// recurrent_product() with 8-bit weights and what feeds it rounded already.
+  static void int8_recurrent(const Pass& pass, std::int64_t m, std::int64_t block, const Int8Rows& rounded,
+                             Rows<T> dest) noexcept {
+    const StackShape& shape = *pass.shape;
+    const std::int64_t at = block * shape.gates * W;
+    const HeadRange columns = columns_of_block<T>(shape, block);
+    const Int8Panels& weights = pass.weights.recurrent8;
+    const bool separate = shape.cell.separate;
+    pass.int8->product(
+        shape.gates, separate ? Start::bias : Start::sum, m, rounded, columns.first, columns.last - columns.first,
+        weights.weights + block * Int8Panels::block_size(shape.gates, shape.fed_width()), weights.scale + at,
+        weights.minus_sums + at, dest.data, dest.stride, separate ? pass.weights.recurrent_bias + at : nullptr);
   }
 
   static void step(const Pass& pass, std::int64_t t, std::int64_t base, const Split& split) noexcept {
@@ -152,8 +194,18 @@ class Direction {
     const Rows<T> recurrent = pass.at(pass.recurrent, offset, n);
     ForwardBlock<T> block{};
     block.rows = m;
+    if constexpr (std::is_same_v<T, float>) {
+      if (pass.int8 != nullptr) {
+        const Rows<const T> fed = from.fed.from(n);
+        pass.int8->quantise(m, &fed, &shape.output, 1, *split.rounded);
+      }
+    }
     for (std::int64_t b = split.first_block; b < split.last_block; ++b) {
-      if (cell.recurrent) {
+      if (pass.int8 != nullptr) {
+        if constexpr (std::is_same_v<T, float>) {
+          int8_recurrent(pass, m, b, *split.rounded, (cell.separate ? recurrent : gates).columns(b * width));
+        }
+      } else if (cell.recurrent) {
         recurrent_product(pass, from, n, m, b, pass.weights.recurrent + b * shape.fed_width() * width,
                           cell.separate ? Start::bias : Start::sum,
                           cell.separate ? pass.weights.recurrent_bias + b * width : nullptr,
