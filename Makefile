@@ -1,5 +1,6 @@
 # Everything here works on a fresh machine with a C++17 compiler and Python >= 3.10: what is missing goes into .venv.
-#   make demo | test | bench | lint | tidy | clean          ARGS="…" is handed on to demo, bench and pytest
+#   make demo | test | bench | lint | tidy | docs | figures | clean          ARGS="…" is handed on to demo, bench, pytest
+#   and sphinx-build
 PYTHON ?= python3
 VENV ?= .venv
 WERROR ?= OFF
@@ -13,7 +14,7 @@ install = $(bin)/pip install -q --no-build-isolation -C build-dir=$(build_folder
   -C cmake.define.LSTMCORE_TESTS=$(2) -C cmake.define.LSTMCORE_WERROR=$(WERROR) '.[$(1)]'
 build_requirements := "scikit-build-core>=0.11" "pybind11>=3.0" "cmeel-eigen>=3.4" "cmake>=3.18" ninja
 
-.PHONY: demo test bench lint lint-python lint-types lint-cpp format tidy clean
+.PHONY: demo test bench lint lint-python lint-types lint-cpp format tidy docs figures clean
 
 $(bin)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "lstmcore needs Python >= 3.10, found " + sys.version)'
@@ -49,7 +50,7 @@ lint-python: $(VENV)/.lint-requirements
 lint-types: $(VENV)/.lint-requirements
 	$(bin)/mypy
 
-cpp_files = $(shell find cpp -name '*.cpp' -o -name '*.hpp')
+cpp_files = $(shell find cpp bench/native -name '*.cpp' -o -name '*.hpp')
 lint-cpp: $(VENV)/.lint-requirements
 	$(bin)/clang-format --dry-run -Werror $(cpp_files)
 
@@ -61,6 +62,18 @@ format: $(VENV)/.lint-requirements
 tidy: $(VENV)/.build-requirements $(VENV)/.lint-requirements
 	$(bin)/cmake --preset tidy
 	$(bin)/cmake --build --preset tidy
+
+# The site comes to build/docs; what Sphinx reads, and what it remembers, stays beside it.
+docs: $(VENV)/.build-requirements
+	$(call install,docs,OFF)
+	$(bin)/python docs/site/stage.py build/docs-source
+	$(bin)/sphinx-build -W --keep-going -q -c docs/site -d build/docs-doctrees $(ARGS) build/docs-source build/docs
+	@echo "open build/docs/index.html"
+
+# Every picture of the docs anew: FIGURES="forecast tree_depth" only these. About half an hour on two cores for all.
+figures: $(VENV)/.build-requirements
+	$(call install,demo,OFF)
+	$(bin)/python docs/figures/draw.py $(FIGURES)
 
 clean:
 	rm -rf build dist $(VENV) .pytest_cache .mypy_cache .ruff_cache

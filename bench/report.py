@@ -58,13 +58,35 @@ def tables(results: dict[str, Any]) -> str:
     for threads, mode in _combinations(results["rows"]):
         chosen = [row for row in results["rows"] if (row["threads"], row["mode"]) == (threads, mode)]
         peers = _peers(chosen)
-        lines = [[row["name"], _milliseconds(row["ms"][OURS]), *(_cell(row, peer) for peer in peers)] for row in chosen]
+        roofline = any("roofline" in row for row in chosen)
+        lines = [
+            [
+                *(row["name"], _milliseconds(row["ms"][OURS])),
+                *(_roofline_cells(row) if roofline else ()),
+                *(_cell(row, peer) for peer in peers),
+            ]
+            for row in chosen
+        ]
         geomean = {m["peer"]: m for m in results["geomean"] if (m["threads"], m["mode"]) == (threads, mode)}
         if geomean:
             found = [f"{geomean[p]['ratio']:.2f}" if p in geomean else "" for p in peers]
-            lines.append(["**GEOMEAN of the grid**", "", *(f"**({text})**" if text else "" for text in found)])
+            empty = [""] * (1 + 3 * roofline)
+            lines.append(["**GEOMEAN of the grid**", *empty, *(f"**({text})**" if text else "" for text in found)])
         title = f"### {MODES[mode].capitalize()}, {threads} thread{'s' * (threads > 1)} (ms)"
-        parts.append(f"{title}\n\n" + _markdown(["network", OURS, *peers], lines))
+        extra = ["GFLOP/s", "GB/s", "of the floor"] if roofline else []
+        parts.append(f"{title}\n\n" + _markdown(["network", OURS, *extra, *peers], lines))
+    if results.get("ceilings"):
+        sizes = [size for size, _ in results["ceilings"][0]["read"]]
+        header = ["threads", "GFLOP/s", *(f"GB/s, {_size(size)} a thread" for size in sizes)]
+        lines = [
+            [str(c["threads"]), f"{c['gflops']:.0f}", *(f"{rate:.0f}" for _, rate in c["read"])]
+            for c in results["ceilings"]
+        ]
+        text = "Multiply-adds in registers, and reading memory of one size over and over: bench/native/ceilings.cpp."
+        parts.append(f"### Ceilings of this machine\n\n{text}\n\n" + _markdown(header, lines))
+    if results.get("steps"):
+        lines = [[s["cell"], str(s["I"]), str(s["H"]), f"{s['us']:.3g}"] for s in results["steps"]]
+        parts.append("### One step from C++, Model::step (µs)\n\n" + _markdown(["cell", "I", "H", OURS], lines))
     if results["fits"]:
         lines = []
         for fit in results["fits"]:
@@ -91,8 +113,19 @@ def tables(results: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _roofline_cells(row: dict[str, Any]) -> list[str]:
+    found = row.get("roofline")
+    if found is None:
+        return ["", "", ""]
+    return [f"{found['gflops']:.1f}", f"{found['gbs']:.1f}", f"{found['fraction']:.0%} ({found['bound']})"]
+
+
+def _size(size: int) -> str:
+    return f"{size >> 20} MB" if size >= 1 << 20 else f"{size >> 10} kB"
+
+
 def write(results: dict[str, Any], folder: Path) -> None:
-    """tables.md and, where matplotlib is installed, grid.png and fits.png."""
+    """tables.md and, where matplotlib is installed, grid.png, roofline.png and fits.png."""
     (folder / "tables.md").write_text(tables(results), encoding="utf-8")
     try:
         import matplotlib.figure  # noqa: F401
@@ -101,6 +134,8 @@ def write(results: dict[str, Any], folder: Path) -> None:
         return
     if results["rows"]:
         _plot_rows(results, folder / "grid.png")
+    if results.get("ceilings"):
+        _plot_roofline(results, folder / "roofline.png")
     if results["fits"]:
         _plot_fits(results, folder / "fits.png")
 
@@ -159,6 +194,55 @@ def _plot_rows(results: dict[str, Any], path: Path) -> None:
         "time of the peer / time of lstmcore (right of the line: lstmcore is quicker)", fontsize=9, color=INK
     )
     figure.savefig(path, dpi=150)
+
+
+def _plot_roofline(results: dict[str, Any], path: Path) -> None:
+    """A panel a number of threads: operations a second over operations a byte of recurrent weights read."""
+    import roofline
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.2 + 4.6 * len(results["ceilings"]), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(results["ceilings"]), squeeze=False, sharey=True)[0]
+    for axes, ceiling in zip(panels, results["ceilings"], strict=True):
+        rows = [r for r in results["rows"] if r["threads"] == ceiling["threads"] and "roofline" in r]
+        intensities = [r["roofline"]["intensity"] for r in rows]
+        xs = [min(intensities) / 2 * (max(intensities) / min(intensities) * 4) ** (k / 100) for k in range(101)]
+        for size, label in ((1 << 14, "16 kB"), (1 << 18, "256 kB"), (1 << 24, "16 MB")):
+            rate = roofline.bandwidth(ceiling, size * ceiling["threads"])
+            axes.plot(xs, [min(ceiling["gflops"], rate * x) for x in xs], color=GRID, linewidth=1.2, zorder=1)
+            axes.annotate(
+                f"{label} a thread, {rate:.0f} GB/s", (xs[3], rate * xs[3]), fontsize=6, color=INK, rotation=38
+            )
+        for peer, (colour, marker) in {OURS: (INK, "*"), **STYLES}.items():
+            points = [(r["roofline"]["intensity"], _rate(r, peer)) for r in rows if peer in r["ms"]]
+            axes.plot(
+                [x for x, _ in points],
+                [y for _, y in points],
+                marker,
+                color=colour,
+                markersize=9 if peer == OURS else 5,
+                markeredgecolor="white",
+                markeredgewidth=0.6,
+                zorder=4 if peer == OURS else 3,
+                label=peer if points else None,
+            )
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_ylim(0.05, 2 * ceiling["gflops"])
+        axes.set_title(f"{ceiling['threads']} thread{'s' * (ceiling['threads'] > 1)}", fontsize=10, color=INK)
+        axes.grid(color="#eeeeee", linewidth=0.7)
+        axes.set_axisbelow(True)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=9)
+    figure.supxlabel("operations a byte of recurrent weights read", fontsize=9, color=INK)
+    panels[0].set_ylabel("GFLOP/s", fontsize=9, color=INK)
+    figure.savefig(path, dpi=150)
+
+
+def _rate(row: dict[str, Any], peer: str) -> float:
+    return float(row["roofline"]["gflops"] * row["ms"][OURS] / row["ms"][peer])
 
 
 def _plot_fits(results: dict[str, Any], path: Path) -> None:

@@ -6,8 +6,9 @@
     python bench/run.py --only grid --rows 32x100x128x128 --threads 1
 
 Every peer of a row has the same weights and input; outputs and gradients are compared before anything is timed, and a
-row where they differ is an error. Each number of threads has its own process. What is written into --output:
-results.json, tables.md, grid.png, fits.png. Needs: pip install "lstmcore[bench]".
+row where they differ is an error. Each number of threads has its own process. Where there is a C++ compiler, the
+ceilings of this machine are measured as well, and one step from C++. What is written into --output: results.json,
+tables.md, grid.png, roofline.png, fits.png. Needs: pip install "lstmcore[bench]".
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-PARTS = ("grid", "fits", "import")
+PARTS = ("grid", "steps", "fits", "import")
 # Largest deviation, relative to the largest value of an array. The int8 peer rounds its weights to seven bits.
 TOLERANCE = {"inference": 2e-5, "training": 1e-4, "int8": 1e-1}
 
@@ -56,8 +57,28 @@ def main(arguments: list[str] | None = None) -> int:
     return _work(options) if options.worker else _orchestrate(options, parser)
 
 
+def _native(parts: list[str]) -> Path | None:
+    """The programs in machine code, where this run needs them and there is a compiler."""
+    import roofline
+
+    if not {"grid", "steps"} & set(parts):
+        return None
+    found = roofline.build(Path(tempfile.gettempdir()) / f"lstmcore-bench-{os.getuid()}")
+    if isinstance(found, str):
+        print(found, file=sys.stderr)
+        return None
+    return found
+
+
+def _ceilings(options: argparse.Namespace, programs: Path | None, n_threads: int) -> dict[str, Any] | None:
+    import roofline
+
+    return None if programs is None else roofline.ceilings(programs, n_threads, min(0.3, options.seconds))
+
+
 def _orchestrate(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     import report
+    import roofline
 
     parts = options.only or list(PARTS)
     if options.rows:
@@ -67,13 +88,27 @@ def _orchestrate(options: argparse.Namespace, parser: argparse.ArgumentParser) -
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"meta": _meta(options), "rows": [], "fits": [], "import": []}
+    results |= {"ceilings": [], "steps": []}
     failed = False
+    programs = _native(parts)
     for part, key in (("grid", "rows"), ("fits", "fits")):
         for n_threads in options.thread_counts if part in parts else ():
             print(f"{part}, {n_threads} thread{'s' * (n_threads > 1)}", flush=True)
+            before = _ceilings(options, programs, n_threads) if part == "grid" else None
             entries = _in_subprocess(options, part, n_threads)
             failed |= entries is None
             results[key] += entries or []
+            if before is None:
+                continue
+            # Before and after, the better of each: another program may have been at work in between.
+            after = _ceilings(options, programs, n_threads)
+            read = [[a[0], max(a[1], b[1])] for a, b in zip(before["read"], after["read"], strict=True)]
+            ceiling = {"threads": n_threads, "gflops": max(before["gflops"], after["gflops"]), "read": read}
+            results["ceilings"].append(ceiling)
+            for row in entries or ():
+                row["roofline"] = roofline.annotate(row, ceiling, row["steps_in_all"])
+    if "steps" in parts and programs is not None:
+        results["steps"] = roofline.steps(programs, options.seconds / 4)
     if "import" in parts:
         import footprint
 
@@ -214,6 +249,7 @@ def measure_row(row: Any, n_threads: int, seconds: float, quick: bool) -> list[d
                 name for name, error in errors.items() if not error <= TOLERANCE["int8" if "int8" in name else mode]
             ],
             "repetitions": {name: len(values) for name, values in times.items()},
+            "steps_in_all": None if problem.lengths is None else int(problem.lengths.sum()),
         }
         entries.append(entry)
         figures = ", ".join(f"{name} {value:.4g}" for name, value in medians.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,41 @@ def test_every_row_was_measured_by_every_peer_with_both_numbers_of_threads(grid)
         *(("ragged", mode) for mode in ("inference", "training")),
         ("step", "inference"),
     }
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="ceilings are measured by a program that CMake builds")
+def test_every_row_has_its_floor(grid):
+    results, folder, _ = grid
+    assert [c["threads"] for c in results["ceilings"]] == [1, 2]
+    for ceiling in results["ceilings"]:
+        assert ceiling["gflops"] > 0
+        assert [size for size, _ in ceiling["read"]] == [1 << k for k in (14, 16, 18, 20, 22, 24, 26)]
+    for row in results["rows"]:
+        found = row["roofline"]
+        assert found["fraction"] == pytest.approx(found["floor_ms"] / row["ms"]["lstmcore"])
+    assert "of the floor" in (folder / "tables.md").read_text(encoding="utf-8")
+    assert (folder / "roofline.png").stat().st_size > 10_000
+
+
+def test_the_floor_of_a_row(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    import roofline
+
+    row = {"cell": "gru", "N": 2, "T": 5, "I": 4, "H": 8, "num_layers": 2, "bidirectional": True, "kind": "sequence"}
+    operations = 2 * 2 * 3 * 8 * ((4 + 8) + (16 + 8)) * 2 * 5
+    moved = 2 * 2 * 4 * 3 * 8 * 8 * 5
+    assert roofline.work({**row, "mode": "inference"}) == (operations, moved, 4 * 3 * 8 * 8)
+    assert roofline.work({**row, "mode": "training"})[:2] == (3 * operations, 2 * moved)
+    assert roofline.work({**row, "mode": "inference"}, 7)[0] == operations * 7 / 10
+    ceiling = {"threads": 1, "gflops": 10.0, "read": [[100, 8.0], [10_000, 2.0]]}
+    assert roofline.bandwidth(ceiling, 1) == 8.0
+    assert roofline.bandwidth(ceiling, 1000) == pytest.approx(5.0)
+    assert roofline.bandwidth(ceiling, 1e9) == 2.0
+    found = roofline.annotate({**row, "mode": "inference", "ms": {"lstmcore": 0.01}}, ceiling)
+    floors = operations / 10e6, moved / 1e6 / roofline.bandwidth(ceiling, 768)
+    assert found["bound"] == ("arithmetic" if floors[0] > floors[1] else "weights")
+    assert found["floor_ms"] == pytest.approx(max(floors))
+    assert found["gflops"] == pytest.approx(operations / 1e4)
 
 
 def test_peers_agree(grid):

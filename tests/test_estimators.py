@@ -306,17 +306,6 @@ def test_the_two_estimators_document_shared_parameters_alike() -> None:
     assert differing == {"validation_fraction", "standardize", "class_weight"}
 
 
-def test_doctests() -> None:
-    import doctest
-
-    from lstmcore import _tagged_sentences, classifier, converters, metrics, regressor, tagger, transcriber
-
-    for module in (classifier, regressor, converters, tagger, transcriber, metrics, _tagged_sentences):
-        result = doctest.testmod(module)
-        assert result.failed == 0
-        assert result.attempted > 0
-
-
 def test_predict_after_fork() -> None:
     """A process forked after a threaded fit must not wait for threads that it does not have."""
     program = """

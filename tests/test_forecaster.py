@@ -427,13 +427,3 @@ def test_early_stopping_restores_the_best() -> None:
     assert forecaster.best_loss_ == min(forecaster.validation_loss_curve_)
     fitted = SequenceForecaster(12, 4, **QUICK).fit(wave(), eval_set=(wave(seed=1), None))
     assert len(fitted.validation_scores_) == 4
-
-
-def test_doctest() -> None:
-    import doctest
-
-    from lstmcore import forecaster
-
-    result = doctest.testmod(forecaster)
-    assert result.attempted > 3
-    assert result.failed == 0

@@ -52,11 +52,12 @@ def from_pandas(
     ----------
     frame : pandas.DataFrame
         Each row is a step of the sequence that `id` names.
-    id : column name, name of an index level, or None
-        Which sequence a row belongs to. None: the first level of a two-level index.
-    time : column name, name of an index level, or None
-        Sorts the steps of a sequence; equal times in one sequence are an error. None: the second level of a two-level
-        index if `id` is None too, else the order of the rows.
+    id : hashable or None
+        Column, or level of the index, that says which sequence a row belongs to. None: the first level of a two-level
+        index.
+    time : hashable or None
+        Column, or level of the index, that sorts the steps of a sequence; equal times in one sequence are an error.
+        None: the second level of a two-level index if `id` is None too, else the order of the rows.
     features : list of column names or None
         Columns to take, in this order. None: all columns but `id` and `time`.
     return_ids : bool, default False

@@ -265,7 +265,7 @@ def make_modular_arithmetic(
     """Modular arithmetic: the value of an expression such as 2+4*3-1 modulo a small number (a classification).
 
     Without brackets, as in Delétang et al. (2023, "Neural Networks and the Chomsky Hierarchy", ICLR): numbers and
-    operators take turns, * binds more tightly than + and -. A finite automaton can do it with modulus² · 2 states.
+    operators take turns, ``*`` binds more tightly than + and -. A finite automaton can do it with modulus² · 2 states.
 
     Parameters
     ----------
@@ -275,8 +275,8 @@ def make_modular_arithmetic(
         T, odd and at least 1; or the shortest and the longest, all odd lengths between them being equally likely.
     modulus : int, default 5
         Numbers are 0 ... modulus - 1; at least 2. Chance is about 1/modulus (more with "*": products are often 0).
-    operators : str, default "+-*"
-        Some of the characters +, - and *, each as likely.
+    operators : str, default ``"+-*"``
+        Some of the characters ``+-*``, each as likely.
     random_state : int, numpy.random.Generator or None, default None
         The same int gives the same data.
 

@@ -74,7 +74,7 @@ class SequenceRegressor(RegressorMixin, NumberTargets, SequenceEstimator):
     learn_initial_state : bool, default False
         Whether the state that sequences start from is learnt too, instead of being zero.
     loss : {"squared_error", "absolute_error", "huber"}, default "squared_error"
-        Mean over sequences and targets of e², |e|, or Huber's (1964): ½e² up to |e| = `huber_delta`, linear beyond. e
+        Mean over sequences and targets of e², ``|e|``, or Huber's (1964): ½e² up to `huber_delta`, linear beyond. e
         is in units of the standardised targets.
     huber_delta : float, default 1.0
         Of the loss "huber": in standard deviations of y with ``standardize=True``, else in units of y.

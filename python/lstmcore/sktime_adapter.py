@@ -71,11 +71,12 @@ class SktimeForecaster(BaseForecaster):
         "property:randomness": "stochastic",
     }
 
+    # This class keeps the data itself. Not by set_config: sktime's constructor already warns of its default.
+    _config = {"remember_data": False}  # noqa: RUF012
+
     def __init__(self, forecaster: SequenceForecaster | None = None) -> None:
         self.forecaster = forecaster
         super().__init__()
-        # This class keeps the data itself; sktime's own default is about to change.
-        self.set_config(remember_data=False)
         if (forecaster.loss if forecaster is not None else "squared_error") != "gaussian":
             self.set_tags(**{"capability:pred_int": False})
 

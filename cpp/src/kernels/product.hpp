@@ -67,6 +67,55 @@ void panel_product(int packs, Start start, std::int64_t rows, std::int64_t depth
   }
 }
 
+/// C[count · packs·W] = or += a[depth] · `count` panels, `next` elements apart: one row, whose sums are those of
+/// panel_product() to the last bit. bias: count · packs·W elements with Start::bias.
+template <class T, int kPacks, Start kStart>
+void row_product(std::int64_t depth, const T* a, std::int64_t count, const T* panels, std::int64_t next, T* c,
+                 const T* bias) noexcept {
+  constexpr int kPanels = kPacks == 1 ? 8 : kPacks == 2 ? 4 : kPacks == 3 ? 3 : 2;
+  constexpr std::int64_t kWidth = kPacks * kLanes<T>;
+  std::int64_t p = 0;
+  for (; p + kPanels <= count; p += kPanels) {
+    row_tile<T, kPanels, kPacks, kStart>(depth, a, panels + p * next, next, c + p * kWidth, bias + p * kWidth);
+  }
+  for (; p < count; ++p) {
+    row_tile<T, 1, kPacks, kStart>(depth, a, panels + p * next, next, c + p * kWidth, bias + p * kWidth);
+  }
+}
+
+template <class T>
+using RowProduct = void (*)(std::int64_t depth, const T* a, std::int64_t count, const T* panels, std::int64_t next,
+                            T* c, const T* bias) noexcept;
+
+/// The same for a panel width known at run time, 1 … kPanelPacks.
+template <class T>
+RowProduct<T> row_product(int packs, Start start) noexcept {
+  static_assert(kPanelPacks == 4);
+  const auto of = [start](auto packs_tag) -> RowProduct<T> {
+    constexpr int kPacks = decltype(packs_tag)::value;
+    if (start == Start::bias) return &row_product<T, kPacks, Start::bias>;
+    return start == Start::sum ? &row_product<T, kPacks, Start::sum> : &row_product<T, kPacks, Start::zero>;
+  };
+  if (packs == 1) return of(std::integral_constant<int, 1>{});
+  if (packs == 2) return of(std::integral_constant<int, 2>{});
+  return packs == 3 ? of(std::integral_constant<int, 3>{}) : of(std::integral_constant<int, 4>{});
+}
+
+/// A row product with its operands.
+template <class T>
+struct SingleProduct {
+  RowProduct<T> product = nullptr;
+  std::int64_t depth = 0;
+  const T* a = nullptr;
+  std::int64_t count = 0;
+  const T* panels = nullptr;
+  std::int64_t next = 0;
+  T* c = nullptr;
+  const T* bias = nullptr;
+
+  void run() const noexcept { product(depth, a, count, panels, next, c, bias); }
+};
+
 /// A matrix packed in panels of kPanelPacks packs, the last one narrower.
 template <class T>
 struct Panels {

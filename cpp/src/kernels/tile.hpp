@@ -69,4 +69,31 @@ inline void tile_remainder(int rows, std::int64_t depth, const T* a, std::int64_
   }
 }
 
+/// One row times several panels, `next` elements apart. A tile of one row leaves most accumulators unused, and then
+/// each multiply-add waits for the one before; panels side by side keep enough of them under way. c: the panels'
+/// columns one after the other, bias likewise.
+template <class T, int kPanels, int kPacks, Start kStart>
+__attribute__((noinline)) void row_tile(std::int64_t depth, const T* a, const T* b, std::int64_t next, T* c,
+                                        const T* bias) noexcept {
+  constexpr int W = kLanes<T>;
+  Pack<T> acc[kPanels][kPacks];
+  for (int p = 0; p < kPanels; ++p) {
+    for (int j = 0; j < kPacks; ++j) {
+      if constexpr (kStart == Start::zero) acc[p][j] = Pack<T>{};
+      if constexpr (kStart == Start::bias) acc[p][j] = load(bias + (p * kPacks + j) * W);
+      if constexpr (kStart == Start::sum) acc[p][j] = load(c + (p * kPacks + j) * W);
+    }
+  }
+  for (std::int64_t k = 0; k < depth; ++k) {
+    const T left = a[k];
+    for (int p = 0; p < kPanels; ++p) {
+      for (int j = 0; j < kPacks; ++j) acc[p][j] += left * load(b + p * next + j * W);
+    }
+    b += kPacks * W;
+  }
+  for (int p = 0; p < kPanels; ++p) {
+    for (int j = 0; j < kPacks; ++j) store(c + (p * kPacks + j) * W, acc[p][j]);
+  }
+}
+
 LSTMCORE_END_NAMESPACE

@@ -15,6 +15,60 @@ class Direction {
   using Pass = DirectionPass<T>;
   static constexpr int W = kLanes<T>;
 
+  // --- one step of one sequence, as pointers that stay good while the pass does -------------------------------------
+
+  /// W · one part of the row `row` of the input, for some blocks of units. gates: of that row.
+  static SingleProduct<T> single_input(const Pass& pass, int segment, std::int64_t row, Member::Range blocks,
+                                       T* gates) noexcept {
+    const std::int64_t width = std::int64_t{pass.shape->gates} * W;
+    std::int64_t depth = 0, before = 0;
+    for (int s = 0; s < pass.segment_count; ++s) {
+      if (s == segment) before = depth;
+      depth += pass.segments[static_cast<std::size_t>(s)].depth;
+    }
+    const InputSegment<T>& from = pass.segments[static_cast<std::size_t>(segment)];
+    // Under layer normalisation the bias comes after it.
+    const Start first = pass.shape->cell.normalised ? Start::zero : Start::bias;
+    return {row_product<T>(pass.shape->gates, segment == 0 ? first : Start::sum),
+            from.depth,
+            from.rows[row],
+            blocks.end - blocks.begin,
+            pass.weights.input + (blocks.begin * depth + before) * width,
+            depth * width,
+            gates + blocks.begin * width,
+            pass.weights.bias + blocks.begin * width};
+  }
+
+  /// R · h₋, and what the cell makes of it. Its gates fit into L1 as a whole, so all products come first; and blocks
+  /// are to the cell what rows are otherwise, one call for all, so that one block's chain of operations hides behind
+  /// the next one's. No product where it is put together block by block, or where there is none.
+  static SingleProduct<T> single_recurrent(const Pass& pass, std::int64_t offset, Rows<T> gates, const Source<T>& from,
+                                           std::int64_t n, Member::Range blocks, ForwardBlock<T>& block) noexcept {
+    const StackShape& shape = *pass.shape;
+    const CellSpec& cell = shape.cell;
+    const std::int64_t width = std::int64_t{shape.gates} * W;
+    const std::int64_t first = blocks.begin;
+    const Rows<T> recurrent = pass.at(pass.recurrent, offset, n);
+    block.rows = blocks.end - first;
+    GeneralStep<T>::fill_block(pass, offset, gates, from, n, first, block);
+    block.recurrent = cut(recurrent, 0, first * width).read();
+    for (std::size_t s = 0; s < cell.states; ++s) block.next[s] = pass.next_state(s, offset, n).columns(first * W);
+    block.h = pass.out.from(offset + n).columns(first * W);
+    GeneralStep<T>::rows_are_blocks(shape, block);
+    for (std::size_t s = 0; s < cell.states; ++s) block.next[s].stride = W;
+    if (!cell.recurrent || cell.heads > 1 || cell.feedback > 0) return {};
+    return {row_product<T>(shape.gates, cell.separate ? Start::bias : Start::sum),
+            shape.output,
+            from.fed[n],
+            block.rows,
+            pass.weights.recurrent + first * shape.fed_width() * width,
+            shape.fed_width() * width,
+            (cell.separate ? recurrent : gates)[0] + first * width,
+            (cell.separate ? pass.weights.recurrent_bias : pass.weights.bias) + first * width};
+  }
+
+  // --- all steps ----------------------------------------------------------------------------------------------------
+
   static void forward(const Pass& pass, const Group& group) noexcept {
     const BatchLayout& layout = *pass.layout;
     const Split split(pass, group.member);
@@ -109,6 +163,10 @@ class Direction {
     const bool by_rows = rows >= 12 * member.size;
     const Member::Range mine = by_rows ? member.share(rows, 12) : Member::Range{0, rows};
     const Member::Range block = by_rows ? Member::Range{0, blocks} : member.share(blocks);
+    if (rows == 1) {
+      for (int s = 0; s < pass.segment_count; ++s) single_input(pass, s, base, block, to[0]).run();
+      return;
+    }
     for (std::int64_t row = mine.begin; row < mine.end; row += kRowBlock) {
       const std::int64_t m = std::min(kRowBlock, mine.end - row);
       if constexpr (std::is_same_v<T, float>) {
@@ -178,6 +236,8 @@ class Direction {
         const std::int64_t m = std::min(kRowBlock, last - n);
         if (pass.general) {
           GeneralStep<T>::forward(pass, offset, gates.from(n), from, n, m);
+        } else if (m == 1) {
+          single_step(pass, offset, gates.from(n), from, n, split);
         } else {
           fused_step(pass, offset, gates.from(n), from, n, m, split);
         }
@@ -219,6 +279,34 @@ class Direction {
     }
   }
 
+  static void single_step(const Pass& pass, std::int64_t offset, Rows<T> gates, const Source<T>& from, std::int64_t n,
+                          const Split& split) noexcept {
+    const Member::Range blocks{split.first_block, split.last_block};
+    if (blocks.begin >= blocks.end) return;
+    ForwardBlock<T> block{};
+    const SingleProduct<T> product = single_recurrent(pass, offset, gates, from, n, blocks, block);
+    if (product.product != nullptr) {
+      product.run();
+    } else if (pass.shape->cell.recurrent) {
+      recurrent_by_block(pass, offset, gates, from, n, blocks);
+    }
+    pass.kernels->forward(block);
+  }
+
+  /// Heads and states that feed back: each block's product is put together by itself.
+  static void recurrent_by_block(const Pass& pass, std::int64_t offset, Rows<T> gates, const Source<T>& from,
+                                 std::int64_t n, Member::Range blocks) noexcept {
+    const StackShape& shape = *pass.shape;
+    const std::int64_t width = std::int64_t{shape.gates} * W;
+    const bool separate = shape.cell.separate;
+    const Rows<T> dest = separate ? pass.at(pass.recurrent, offset, n) : gates;
+    for (std::int64_t b = blocks.begin; b < blocks.end; ++b) {
+      recurrent_product(pass, from, n, 1, b, pass.weights.recurrent + b * shape.fed_width() * width,
+                        separate ? Start::bias : Start::sum,
+                        separate ? pass.weights.recurrent_bias + b * width : nullptr, dest.columns(b * width));
+    }
+  }
+
   static void step_back(const Pass& pass, std::int64_t t, const Split& split, const Group& group) noexcept {
     const std::int64_t offset = pass.layout->offset(t);
     std::array<Source<T>, 2> source;
@@ -251,11 +339,23 @@ class Direction {
   static void fused_step_back(const Pass& pass, std::int64_t offset, const Source<T>& from, std::int64_t n,
                               std::int64_t m, const Split& split) noexcept {
     BackwardBlock<T> block{};
-    block.rows = m;
-    for (std::int64_t b = split.first_block; b < split.last_block; ++b) {
+    const auto fill = [&](std::int64_t b) {
       GeneralStep<T>::fill_block(pass, offset, from, n, b, block);
       block.d_out = cut(pass.d_out, offset + n, b * W);
       block.dh = pass.dh.from(n).columns(b * W);
+    };
+    if (m == 1 && split.last_block > split.first_block) {  // as in single_step()
+      block.rows = split.last_block - split.first_block;
+      fill(split.first_block);
+      GeneralStep<T>::rows_are_blocks(*pass.shape, block);
+      block.d_out.stride = block.dh.stride = W;
+      for (std::size_t s = 0; s < pass.shape->cell.states; ++s) block.next[s].stride = block.d_state[s].stride = W;
+      pass.kernels->backward(block);
+      return;
+    }
+    block.rows = m;
+    for (std::int64_t b = split.first_block; b < split.last_block; ++b) {
+      fill(b);
       pass.kernels->backward(block);
     }
   }

@@ -44,6 +44,16 @@ class GeneralStep {
     block.keep = cut(pass.keep, offset + n, b * W);
   }
 
+  /// Makes what fill_block() filled in for the first of several blocks of one sequence mean all of them, a block a row.
+  template <class Block>
+  static void rows_are_blocks(const StackShape& shape, Block& block) noexcept {
+    const std::int64_t width = std::int64_t{shape.gates} * W;
+    block.gate.stride = block.recurrent.stride = width;
+    block.vector.stride = static_cast<std::int64_t>(shape.cell.vectors) * W;
+    block.h_previous.stride = block.h_fed.stride = block.h.stride = block.keep.stride = W;
+    for (std::size_t s = 0; s < shape.cell.states; ++s) block.previous[s].stride = W;
+  }
+
   /// LN(W x): rows [first, last) of the chunk that begins at row `base`.
   static void normalise_input(const Pass& pass, std::int64_t base, std::int64_t first, std::int64_t last) noexcept {
     const LayerNorm<T> norm(gate_groups(pass));

@@ -44,6 +44,11 @@ class Stack {
     return std::clamp(useful, 1, std::max(1, usable_threads(requested)));
   }
 
+  /// Takes room for passes with these options.
+  WorkspaceBuilder<T> builder(const ForwardOptions<T>& options) const {
+    return {config_, shape_, kernels_, slots_, options};
+  }
+
   /// All weights for forward, on the calling thread.
   void pack(const T* parameters, Packed& packed) const {
     if (!packed.allocated()) allocate(packed);
@@ -64,7 +69,7 @@ class Stack {
     const bool pack = packed == nullptr && !same_weights(parameters, ws);
     if (packed == nullptr) packed = &ws.own;
     const bool gather = x.count > 1 || options.input_mean != nullptr || options.record;  // a recording outlives x
-    const WorkspaceBuilder<T> builder{config_, shape_, kernels_, slots_, options};
+    const WorkspaceBuilder<T> builder = this->builder(options);
     if (blocks_ != nullptr) {
       builder.input(x, gather, ws);
       blocks_->prepare(options, packed->blocks(), ws);
@@ -134,8 +139,7 @@ class Stack {
     }
     const std::int64_t scratch_size = LayerGradients<T>::scratch(shape_);
     T* const scratch = ws.arena.template take<T>(scratch_size * options.n_threads);
-    const WorkspaceBuilder<T> builder{config_, shape_, kernels_, slots_, {}};
-    builder.backward(options, d_out, ws);
+    builder({}).backward(options, d_out, ws);
     if (shape_.cell.expands()) clear_reduced(options.gradient);
     Crew crew;
     parallel(options.n_threads, [&](Member member) {
