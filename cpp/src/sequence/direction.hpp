@@ -56,7 +56,7 @@ class Direction {
     block.h = pass.out.from(offset + n).columns(first * W);
     GeneralStep<T>::rows_are_blocks(shape, block);
     for (std::size_t s = 0; s < cell.states; ++s) block.next[s].stride = W;
-    if (!cell.recurrent || cell.heads > 1 || cell.feedback > 0) return {};
+    if (!cell.recurrent || cell.heads > 1 || cell.feedback > 0 || pass.int8 != nullptr) return {};
     return {row_product<T>(shape.gates, cell.separate ? Start::bias : Start::sum),
             shape.output,
             from.fed[n],
@@ -163,7 +163,7 @@ class Direction {
     const bool by_rows = rows >= 12 * member.size;
     const Member::Range mine = by_rows ? member.share(rows, 12) : Member::Range{0, rows};
     const Member::Range block = by_rows ? Member::Range{0, blocks} : member.share(blocks);
-    if (rows == 1) {
+    if (rows == 1 && pass.int8 == nullptr) {
       for (int s = 0; s < pass.segment_count; ++s) single_input(pass, s, base, block, to[0]).run();
       return;
     }
@@ -206,6 +206,16 @@ class Direction {
       pass.int8->product(gates, Start::bias, m, rounded, 0, depth,
                          weights.weights + b * Int8Panels::block_size(gates, depth), weights.scale + at,
                          weights.minus_sums + at, to.data + at, to.stride, pass.weights.bias + at);
+    }
+  }
+
+  /// What feeds R at sequences [n, n + m), in 8 bits where weights are.
+  static void round_fed(const Pass& pass, const Source<T>& from, std::int64_t n, std::int64_t m,
+                        const Split& split) noexcept {
+    if constexpr (std::is_same_v<T, float>) {
+      if (pass.int8 == nullptr) return;
+      const Rows<const T> fed = from.fed.from(n);
+      pass.int8->quantise(m, &fed, &pass.shape->output, 1, *split.rounded);
     }
   }
 
@@ -254,23 +264,9 @@ class Direction {
     const Rows<T> recurrent = pass.at(pass.recurrent, offset, n);
     ForwardBlock<T> block{};
     block.rows = m;
-    if constexpr (std::is_same_v<T, float>) {
-      if (pass.int8 != nullptr) {
-        const Rows<const T> fed = from.fed.from(n);
-        pass.int8->quantise(m, &fed, &shape.output, 1, *split.rounded);
-      }
-    }
+    round_fed(pass, from, n, m, split);
     for (std::int64_t b = split.first_block; b < split.last_block; ++b) {
-      if (pass.int8 != nullptr) {
-        if constexpr (std::is_same_v<T, float>) {
-          int8_recurrent(pass, m, b, *split.rounded, (cell.separate ? recurrent : gates).columns(b * width));
-        }
-      } else if (cell.recurrent) {
-        recurrent_product(pass, from, n, m, b, pass.weights.recurrent + b * shape.fed_width() * width,
-                          cell.separate ? Start::bias : Start::sum,
-                          cell.separate ? pass.weights.recurrent_bias + b * width : nullptr,
-                          (cell.separate ? recurrent : gates).columns(b * width));
-      }
+      if (cell.recurrent) block_product(pass, (cell.separate ? recurrent : gates), from, n, m, b, split);
       GeneralStep<T>::fill_block(pass, offset, gates, from, n, b, block);
       block.recurrent = cut(recurrent, 0, b * width).read();
       for (std::size_t s = 0; s < cell.states; ++s) block.next[s] = pass.next_state(s, offset, n).columns(b * W);
@@ -288,23 +284,29 @@ class Direction {
     if (product.product != nullptr) {
       product.run();
     } else if (pass.shape->cell.recurrent) {
-      recurrent_by_block(pass, offset, gates, from, n, blocks);
+      // Heads, states that feed back, 8-bit weights: each block's product is put together by itself.
+      const Rows<T> dest = pass.shape->cell.separate ? pass.at(pass.recurrent, offset, n) : gates;
+      round_fed(pass, from, n, 1, split);
+      for (std::int64_t b = blocks.begin; b < blocks.end; ++b) block_product(pass, dest, from, n, 1, b, split);
     }
     pass.kernels->forward(block);
   }
 
-  /// Heads and states that feed back: each block's product is put together by itself.
-  static void recurrent_by_block(const Pass& pass, std::int64_t offset, Rows<T> gates, const Source<T>& from,
-                                 std::int64_t n, Member::Range blocks) noexcept {
+  /// R · what feeds it, for one block; dest: the gates' rows, or those of separate cells.
+  static void block_product(const Pass& pass, Rows<T> dest, const Source<T>& from, std::int64_t n, std::int64_t m,
+                            std::int64_t b, const Split& split) noexcept {
     const StackShape& shape = *pass.shape;
     const std::int64_t width = std::int64_t{shape.gates} * W;
     const bool separate = shape.cell.separate;
-    const Rows<T> dest = separate ? pass.at(pass.recurrent, offset, n) : gates;
-    for (std::int64_t b = blocks.begin; b < blocks.end; ++b) {
-      recurrent_product(pass, from, n, 1, b, pass.weights.recurrent + b * shape.fed_width() * width,
-                        separate ? Start::bias : Start::sum,
-                        separate ? pass.weights.recurrent_bias + b * width : nullptr, dest.columns(b * width));
+    if constexpr (std::is_same_v<T, float>) {
+      if (pass.int8 != nullptr) {
+        int8_recurrent(pass, m, b, *split.rounded, dest.columns(b * width));
+        return;
+      }
     }
+    recurrent_product(pass, from, n, m, b, pass.weights.recurrent + b * shape.fed_width() * width,
+                      separate ? Start::bias : Start::sum, separate ? pass.weights.recurrent_bias + b * width : nullptr,
+                      dest.columns(b * width));
   }
 
   static void step_back(const Pass& pass, std::int64_t t, const Split& split, const Group& group) noexcept {
