@@ -21,7 +21,7 @@ struct OffsetDot {
   using Acc = IntPack;
   using Left = const std::uint8_t*;
   using Right = const std::int8_t*;
-  static Acc start(const std::int32_t* minus_sums) noexcept {
+  static Acc start(const std::int32_t* minus_sums, std::int32_t) noexcept {
     IntPack acc;
     std::memcpy(&acc, minus_sums, sizeof acc);
     return acc;
@@ -41,13 +41,24 @@ struct Rounded {
       : stride(Int8Rows::stride_for(depth)),
         q(static_cast<std::size_t>(rows * stride)),
         plane(q.size()),
-        scale(static_cast<std::size_t>(rows)) {}
-  Int8Rows view() { return {q.data(), plane.data(), scale.data(), stride}; }
+        scale(static_cast<std::size_t>(rows)),
+        negative(scale.size()) {}
+  Int8Rows view() { return {q.data(), plane.data(), scale.data(), negative.data(), stride}; }
+  /// An integer as it was rounded, from the planes.
+  int at(bool magnitudes, std::int64_t row, std::int64_t k) const {
+    const auto i = static_cast<std::size_t>(row * stride + k);
+    return !magnitudes ? q[i] : q[i] < 0 ? -int{plane[i]} : int{plane[i]};
+  }
 
   std::int64_t stride;
   std::vector<std::int8_t> q;
   std::vector<std::uint8_t> plane;
   std::vector<float> scale;
+  std::vector<std::int32_t> negative;
+};
+
+struct Case : Int8Kernel {
+  bool magnitudes;  ///< how it keeps integers
 };
 
 struct Panel {
@@ -75,7 +86,7 @@ std::vector<float> whole_numbers(std::int64_t rows, std::int64_t columns, bool e
 }
 
 /// Two segments side by side, columns [first, depth) of them times one block of `gates` gates of `hidden` units.
-void test_sums(const Int8Kernel& kernel, int gates, std::int64_t hidden, std::int64_t rows, std::int64_t depth,
+void test_sums(const Case& kernel, int gates, std::int64_t hidden, std::int64_t rows, std::int64_t depth,
                std::int64_t first, bool extreme, std::mt19937& random) {
   const std::vector<float> a = whole_numbers(rows, depth, extreme, random);
   const std::vector<float> w = whole_numbers(gates * hidden, depth, extreme, random);
@@ -84,19 +95,19 @@ void test_sums(const Int8Kernel& kernel, int gates, std::int64_t hidden, std::in
   const std::int64_t half = depth / 2;
   const Rows<const float> segments[2] = {{a.data(), depth}, {a.data() + half, depth}};
   const std::int64_t depths[2] = {half, depth - half};
-  kernel.quantise(rows, segments, depths, 2, rounded.view());
+  Int8Rows view = rounded.view();
+  kernel.quantise(rows, segments, depths, 2, view);
   for (std::int64_t n = 0; n < rows; ++n) {
     CHECK_EQ(rounded.scale[static_cast<std::size_t>(n)], 1.0F);
     for (std::int64_t k = 0; k < depth; ++k) {
-      CHECK_EQ(static_cast<float>(rounded.q[static_cast<std::size_t>(n * rounded.stride + k)]),
-               a[static_cast<std::size_t>(n * depth + k)]);
+      CHECK_EQ(static_cast<float>(rounded.at(kernel.magnitudes, n, k)), a[static_cast<std::size_t>(n * depth + k)]);
     }
   }
   const std::int64_t width = gates * W;
   std::vector<float> bias(static_cast<std::size_t>(width), 3.0F);
   for (const Start start : {Start::zero, Start::bias, Start::sum}) {
     std::vector<float> c(static_cast<std::size_t>(rows * width), 5.0F);
-    kernel.product(gates, start, rows, rounded.view(), first, depth - first, panel.weights.data(), panel.scale.data(),
+    kernel.product(gates, start, rows, view, first, depth - first, panel.weights.data(), panel.scale.data(),
                    panel.minus_sums.data(), c.data(), width, start == Start::bias ? bias.data() : nullptr);
     const float from = start == Start::zero ? 0.0F : start == Start::bias ? 3.0F : 5.0F;
     for (std::int64_t n = 0; n < rows; ++n) {
@@ -114,7 +125,7 @@ void test_sums(const Int8Kernel& kernel, int gates, std::int64_t hidden, std::in
   }
 }
 
-void test_kernel(const Int8Kernel& kernel) {
+void test_kernel(const Case& kernel) {
   std::mt19937 random(1);
   for (std::int64_t depth = 1; depth <= 70; ++depth) {
     test_sums(kernel, 4, 5, 1 + depth % 7, depth, 0, false, random);
@@ -131,14 +142,15 @@ void test_kernel(const Int8Kernel& kernel) {
   const Panel panel(1, w, longest, 1, 0, longest);
   Rounded rounded(1, longest);
   const Rows<const float> segment{a.data(), longest};
-  kernel.quantise(1, &segment, &longest, 1, rounded.view());
+  Int8Rows view = rounded.view();
+  kernel.quantise(1, &segment, &longest, 1, view);
   std::vector<float> c(static_cast<std::size_t>(W));
-  kernel.product(1, Start::zero, 1, rounded.view(), 0, longest, panel.weights.data(), panel.scale.data(),
-                 panel.minus_sums.data(), c.data(), W, nullptr);
+  kernel.product(1, Start::zero, 1, view, 0, longest, panel.weights.data(), panel.scale.data(), panel.minus_sums.data(),
+                 c.data(), W, nullptr);
   CHECK_EQ(c[0], -static_cast<float>(longest * 127 * 127));
 }
 
-void test_activations(const Int8Kernel& kernel) {
+void test_activations(const Case& kernel) {
   const std::int64_t depth = 19;
   const float infinity = std::numeric_limits<float>::infinity();
   const std::vector<float> firsts = {0.0F, 1e-33F, 1e-45F, 3e38F, infinity, -infinity, std::nanf(""), 0.25F};
@@ -150,11 +162,12 @@ void test_activations(const Int8Kernel& kernel) {
     a[a.size() - 19 + static_cast<std::size_t>(k)] = (static_cast<float>(k) + 0.5F) * 0.25F / 127;
   Rounded rounded(rows, depth);
   const Rows<const float> segment{a.data(), depth};
-  kernel.quantise(rows, &segment, &depth, 1, rounded.view());
+  Int8Rows view = rounded.view();
+  kernel.quantise(rows, &segment, &depth, 1, view);
   const std::vector<float> w(static_cast<std::size_t>(depth), 1.0F);
   const Panel panel(1, w, depth, 1, 0, depth);
   std::vector<float> c(static_cast<std::size_t>(rows * W));
-  kernel.product(1, Start::zero, rows, rounded.view(), 0, depth, panel.weights.data(), panel.scale.data(),
+  kernel.product(1, Start::zero, rows, view, 0, depth, panel.weights.data(), panel.scale.data(),
                  panel.minus_sums.data(), c.data(), W, nullptr);
   const auto first = [&](std::size_t n) { return c[n * static_cast<std::size_t>(W)]; };
   for (std::size_t n = 0; n < 3; ++n) CHECK_EQ(first(n), 0.0F);
@@ -162,8 +175,7 @@ void test_activations(const Int8Kernel& kernel) {
   for (std::size_t n = 4; n < 7; ++n) CHECK(std::isnan(first(n)));
   for (int k = 1; k < 5; ++k) {
     const float v = a[a.size() - 19 + static_cast<std::size_t>(k)] * (127.0F / 0.25F);
-    CHECK_EQ(static_cast<float>(rounded.q[static_cast<std::size_t>((rows - 1) * rounded.stride + k)]),
-             std::nearbyint(v));
+    CHECK_EQ(rounded.at(kernel.magnitudes, rows - 1, k), static_cast<int>(std::nearbyint(v)));
   }
 }
 
@@ -202,14 +214,16 @@ void test_weights() {
 }
 
 template <class Dot>
-constexpr Int8Kernel kernel_of() {
-  return {&int8_quantise<Dot>, &int8_product<Dot>};
+constexpr Case case_of() {
+  return {{&int8_quantise<Dot>, &int8_product<Dot>}, Dot::kPlane == Plane::magnitude};
 }
 
 }  // namespace
 
 int main() {
-  for (const Int8Kernel& kernel : {int8_kernel(), kernel_of<PairDot>(), kernel_of<OffsetDot>()}) {
+  const Case chosen = {int8_kernel(),
+                       int8_kernel().product == case_of<PairDot>().product && case_of<PairDot>().magnitudes};
+  for (const Case& kernel : {chosen, case_of<PairDot>(), case_of<OffsetDot>()}) {
     test_kernel(kernel);
     test_activations(kernel);
   }

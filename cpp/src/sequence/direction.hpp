@@ -130,7 +130,7 @@ class Direction {
     bool units = false;
     std::int64_t first_sequence = 0, last_sequence = 0;
     std::int64_t first_block = 0, last_block = 0;
-    const Int8Rows* rounded = nullptr;  ///< this thread's room; 8-bit weights only
+    Int8Rows* rounded = nullptr;  ///< this thread's room; 8-bit weights only
 
     Split(const Pass& pass, Member member) noexcept {
       constexpr std::int64_t kFewestSequences = 4;  // below that a register tile runs half empty
@@ -191,7 +191,7 @@ class Direction {
 
   /// The same with 8-bit weights: rows [row, row + m) of all segments.
   static void int8_input(const Pass& pass, std::int64_t row, std::int64_t m, std::int64_t depth, Member::Range blocks,
-                         Rows<T> to, const Int8Rows& rounded) noexcept {
+                         Rows<T> to, Int8Rows& rounded) noexcept {
     const int gates = pass.shape->gates;
     std::array<Rows<const T>, 2> segments;
     std::array<std::int64_t, 2> depths{};

@@ -44,7 +44,7 @@ struct DirectionPass {
   bool keeps_states = false;         ///< records states even when nothing else is recorded: they feed the next step's R
   bool general = false;              ///< runs in sequence/general_step.hpp
   const Int8Kernel* int8 = nullptr;  ///< of 8-bit weights; null: weights are T
-  const Int8Rows* rounded = nullptr;  ///< room for kRowBlock rows of activations in 8 bits, one a thread
+  Int8Rows* rounded = nullptr;       ///< room for kRowBlock rows of activations in 8 bits, one a thread
 
   Rows<const T> h0{};                        ///< [N]
   Rows<T> out{};                             ///< h of every row, this direction's columns

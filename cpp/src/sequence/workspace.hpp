@@ -231,7 +231,7 @@ struct WorkspaceBuilder {
     auto* const rounded = arena.take<Int8Rows>(options.n_threads);
     for (int member = 0; member < options.n_threads; ++member) {
       rounded[member] = {arena.take<std::int8_t>(count * stride), arena.take<std::uint8_t>(count * stride),
-                         arena.take<float>(count), stride};
+                         arena.take<float>(count), arena.take<std::int32_t>(count), stride};
     }
     p.int8 = &int8_kernel();
     p.rounded = rounded;
