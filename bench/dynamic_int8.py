@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         for n_threads in map(int, options.threads.split(",")):
             print(measure(row, n_threads, 0.0 if options.quick else options.seconds), flush=True)
     if not options.no_scores:
-        print_scores(seeds=1 if options.quick else 5, epochs=2 if options.quick else 30)
+        print_scores(seeds=1 if options.quick else 5, epochs=2 if options.quick else 20)
     return 0
 
 

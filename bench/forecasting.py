@@ -11,6 +11,7 @@ multiplicative) by AICc at each origin, as is usual (Hyndman et al., 2002). The 
     pip install "lstmcore[sklearn]" statsmodels
     python bench/forecasting.py                 # all series, a table in Markdown
     python bench/forecasting.py --validation    # the same on origins before those, on which the setting was chosen
+    python bench/forecasting.py --intervals     # how often what came lay in intervals of 80 and 95 %, calibrated or not
 """
 
 from __future__ import annotations
@@ -129,13 +130,44 @@ def errors(task: Task, origins: int, skip: int, seeds: int, **changes: Any) -> d
     return result
 
 
+def coverages(task: Task, origins: int, **changes: Any) -> list[float]:
+    """Share of what came that lay within intervals of 80 and of 95 %, over the origins of `errors`."""
+    step = max(task.horizon // 2, 1)
+    inside: list[Array] = []
+    for end in (len(task.y) - task.horizon - step * k for k in range(origins)):
+        forecaster = SequenceForecaster(**(settings(task, 0) | {"loss": "gaussian"} | changes)).fit(task.y[:end])
+        bounds = [forecaster.predict_interval(coverage=coverage) for coverage in (0.8, 0.95)]
+        came = task.y[end : end + task.horizon]
+        inside.append(np.array([((low <= came) & (came <= high)).mean() for low, high in (b.T for b in bounds)]))
+    return [float(value) for value in np.mean(inside, axis=0)]
+
+
+def print_coverages(chosen: list[Task], origins: int) -> None:
+    """Networks of `settings` with the Gaussian loss, trained for long and for less."""
+    variants = [(30, False), (30, True), (200, False), (200, True)]
+    titles = [f"{epochs} epochs{', calibrated' if calibrate else ''}" for epochs, calibrate in variants]
+    print("| series | " + " | ".join(titles) + " |")
+    print("|---" * (1 + len(variants)) + "|")
+    rows = []
+    for task in chosen:
+        more = {"validation_fraction": 0.2}
+        rows.append([coverages(task, origins, max_iter=e, calibrate=c, **more) for e, c in variants])
+        print(f"| {task.name} | " + " | ".join(f"{a:.2f}, {b:.2f}" for a, b in rows[-1]) + " |", flush=True)
+    print("| mean | " + " | ".join(f"{a:.2f}, {b:.2f}" for a, b in np.mean(rows, axis=0)) + " |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--origins", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=5, help="networks whose forecasts are averaged")
     parser.add_argument("--series", nargs="*", default=None)
     parser.add_argument("--validation", action="store_true", help="on origins before those of the table")
+    parser.add_argument("--intervals", action="store_true", help="coverage of intervals in place of errors")
     arguments = parser.parse_args()
+    if arguments.intervals:
+        chosen = [task for task in tasks() if not arguments.series or task.name in arguments.series]
+        print_coverages(chosen, arguments.origins)
+        return
     print(f"lstmcore {lstmcore.__version__}, {arguments.origins} origins, {arguments.seeds} networks averaged\n")
     print("| series | steps | season | ahead | seasonal naive | exponential smoothing | SequenceForecaster | s a fit |")
     print("|---|---|---|---|---|---|---|---|")

@@ -20,6 +20,7 @@ forecaster = SequenceForecaster(
     horizon=12,
     strategy="recursive",
     loss="gaussian",
+    calibrate=True,  # intervals from the errors on months that were held out
     hidden_size=16,
     learning_rate_init=1e-2,
     max_iter=30,

@@ -189,3 +189,12 @@ def test_dynamic_int8():
     assert [line[0] for line in lines] == ["lstm 1x20x16x16", "lstm 4x20x32x32", "gru 3x12x8x16"]
     assert all(float(line[2]) > 0 and float(line[3]) > 0 and 0 < float(line[7]) < 0.02 for line in lines)
     assert all((line[4] != "") == (HAS_ONNX and line[0].startswith("lstm")) for line in lines)
+
+
+def test_language_models():
+    """Which compares losses and gradients before it times anything."""
+    options = "--threads 1 --shapes 8x3x7 --symbols 12 --chunks 2 --length 5 --seconds 0"
+    command = [sys.executable, str(BENCH / "language.py"), *options.split()]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[3].startswith("| 8 | 3 | 7 | 1 |")

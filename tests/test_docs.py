@@ -97,6 +97,8 @@ other_weather, other_calendar = rng.normal(size=(60, 2)), rng.normal(size=(72, 1
 """
 PREPARE = {
     "README.md": "",
+    "anomalies": SEQUENCES + "X_normal = X\n",
+    "encoding": SEQUENCES,
     "diagnostics": CLASSIFIER + 'layer = lstmcore.Recurrent("lstm", input_size=12, hidden_size=4)\n',
     "edge": CLASSIFIER,
     "forecasting": SERIES,
@@ -111,13 +113,23 @@ frame = pd.DataFrame({"patient": [1, 1, 2], "hour": [0, 1, 0], "pulse": [60.0, 6
 outcome, numbers, sensor = pd.Series([0, 1], index=[1, 2]), np.arange(40.0), np.ones((3, 12))
 lengths, dy = np.array([4, 6]), np.ones((2, 6, 128), "float32")
 """,
+    "language-modelling": """
+from pathlib import Path
+Path("book.txt").write_text("It was a dark and stormy night. " * 20, encoding="utf-8")
+Path("another.txt").write_text("It was a night.", encoding="utf-8")
+""",
     "model-file": CLASSIFIER + 'model.save("model.safetensors")\n',
     "quantisation": CLASSIFIER,
+    "dynamic-int8": CLASSIFIER,
     "tagging": "",
     "transcribing": """
 rng = np.random.default_rng(0)
 X = X_new = [rng.normal(size=(n, 3)) for n in rng.integers(8, 12, 20)]
 y = y_new = [["a", "b"]] * 20
+""",
+    "translating": """
+X, y = lstmcore.datasets.make_dates(40, random_state=0)
+X_new, y_new, text = X[:5], y[:5], X[0]
 """,
     "trees": "",
 }

@@ -514,6 +514,17 @@ def test_arguments_of_other_schemes(given: dict[str, Any]) -> None:
         lstmcore.Model(core).quantize(scheme="dynamic_int8", **given)  # type: ignore[call-overload]
 
 
+def test_estimators_without_it() -> None:
+    rng = np.random.default_rng(0)
+    forecaster = lstmcore.SequenceForecaster(window=4, horizon=1, hidden_size=3, max_iter=1, random_state=0)
+    forecaster.fit(rng.standard_normal(40))
+    tagger = lstmcore.SequenceTagger(hidden_size=3, max_iter=1, random_state=0)
+    tagger.fit(rng.standard_normal((6, 4, 2)), rng.integers(0, 2, (6, 4)))
+    for estimator in (forecaster, tagger):
+        with pytest.raises(ValueError, match=r"'dynamic_int8' is there for SequenceClassifier.*Use 'int8'"):
+            estimator.quantize(scheme="dynamic_int8")
+
+
 def test_networks_that_cannot_be_quantised() -> None:
     core = Model({"recurrent": {"cell": "min_gru", "input_size": 8, "hidden_size": 3}})
     with pytest.raises(ValueError, match=r"quantize: .*works with the cells elman.*keep the model as it is"):

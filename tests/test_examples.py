@@ -14,6 +14,7 @@ import pytest
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.py"))
 NEEDS = {
     "classify_sequences.py": ("sktime", "matplotlib"),
+    "detect_anomalies.py": ("sktime", "matplotlib"),
     "from_torch.py": ("torch",),
     "gradient_flow.py": ("matplotlib",),
 }
@@ -35,4 +36,4 @@ def test_example(path):
 
 
 def test_examples_were_found():
-    assert len(EXAMPLES) == 11
+    assert len(EXAMPLES) == 14

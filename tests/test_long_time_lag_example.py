@@ -16,7 +16,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "examples" / "long_time_lag"
 @pytest.fixture(scope="module")
 def example():
     """Its modules, which import each other as scripts of one folder do."""
-    names = ("networks", "tasks", "run")
+    names = ("networks", "tasks", "run", "forward_in_time")
     sys.path.insert(0, str(FOLDER))
     try:
         import networks
@@ -64,6 +64,48 @@ def test_initial_weights_and_biases(example):
     assert network.weights["b_l0"].tolist()[-3:] == [-2.0, -4.0, -6.0]
     assert np.abs(network.weights["R_l0"]).max() <= 0.1
     assert np.abs(network.weights["R_l0"]).max() > 0.08
+
+
+@pytest.mark.parametrize("T", [41, 32])
+def test_learning_is_that_of_a_network_forward_in_time(example, T):
+    """Weights after 40 strings of the Reber grammar: lstm1997 (float32) against plain NumPy without a backward pass."""
+    networks, tasks, _ = example
+    import forward_in_time
+
+    task = tasks.TASKS["reber"](T, 3)
+    network = networks.Network1997(7, 7, True, task.setup, 3)
+    start = network.weights["W_l0"].copy()
+    other = forward_in_time.ForwardInTime([network])
+    X, targets = task.make(40, np.random.default_rng(3))
+    for x, target in zip(X, targets, strict=True):
+        (ours,) = network.train([x], [target])
+        np.testing.assert_allclose(ours, other.run([x], [target])[0], rtol=0, atol=2e-6)
+    W, R, b = (network.weights[name] for name in ("W_l0", "R_l0", "b_l0"))
+    np.testing.assert_allclose(np.column_stack([W, R, b]), other.A[0], rtol=0, atol=5e-6)
+    np.testing.assert_allclose(network.V, other.V[0, :, :-1], rtol=0, atol=5e-6)
+    assert np.abs(W - start).max() > 0.05
+    assert not other.V[0, :, -1].any()
+
+
+def test_runs_forward_in_time_do_not_touch_each_other(example):
+    networks, tasks, _ = example
+    import forward_in_time
+
+    task = tasks.TASKS["reber"](32, 0)
+    options = {"output_biases": True, "every_symbol": True}
+    members = [networks.Network1997(7, 7, True, task.setup, seed) for seed in range(3)]
+    together = forward_in_time.ForwardInTime(members, **options)
+    alone = forward_in_time.ForwardInTime(members[1:2], **options)
+    X, targets = task.make(15, np.random.default_rng(0))  # of different lengths
+    for k in range(0, 15, 3):
+        together.run(X[k : k + 3], targets[k : k + 3])
+        alone.run(X[k + 1 : k + 2], targets[k + 1 : k + 2])
+    np.testing.assert_allclose(together.A[1], alone.A[0], rtol=0, atol=1e-13)
+    np.testing.assert_allclose(together.V[1], alone.V[0], rtol=0, atol=1e-13)
+    assert alone.V[0, :, -1].all()
+    read = together.alone(1, 15).outputs(X)
+    for x, y in zip(X, read, strict=True):
+        np.testing.assert_allclose(y, alone.run([x])[0], rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("practice", ["1997", "today"])

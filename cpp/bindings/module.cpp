@@ -19,5 +19,7 @@ PYBIND11_MODULE(_core, module) {
   lstmcore::bindings::register_tree(module);
   lstmcore::bindings::register_labelling(module);
   lstmcore::bindings::register_ctc(module);
+  lstmcore::bindings::register_language(module);
+  lstmcore::bindings::register_decoder(module);
   lstmcore::bindings::register_edge(module);
 }

@@ -16,6 +16,8 @@ void register_tensors(pybind11::module_& module);
 void register_tree(pybind11::module_& module);
 void register_labelling(pybind11::module_& module);
 void register_ctc(pybind11::module_& module);
+void register_language(pybind11::module_& module);
+void register_decoder(pybind11::module_& module);
 void register_edge(pybind11::module_& module);
 
 }  // namespace lstmcore::bindings

@@ -3,7 +3,8 @@
     python docs/figures/draw.py              # all, about half an hour on two cores
     python docs/figures/draw.py forecast …   # only these
 
-Needs: pip install "lstmcore[demo]". tests/test_docs.py fails for a picture that is not in the list below.
+Needs: pip install "lstmcore[demo]", and for anomalies pip install --no-deps aeon, which carries the series.
+tests/test_docs.py fails for a picture that is not in the list below.
 """
 
 import subprocess
@@ -17,9 +18,11 @@ ROOT = HERE.parents[1]
 # Picture → script, and what it is told: a folder or a path.
 FIGURES = {
     "forecast": ("examples/forecast_series.py", "docs/figures/forecast.png"),
+    "attention": ("examples/translate_dates.py", "docs/figures/attention.png"),
     "gradient_flow": ("examples/gradient_flow.py", "docs/figures"),
     "tree_depth": ("docs/figures/tree_depth.py", "docs/figures"),
     "moving_digits": ("docs/figures/moving_digits.py", "docs/figures"),
+    "anomalies": ("docs/figures/anomalies.py", "docs/figures"),
     "adding_problem": ("docs/figures/adding_problem.py", "docs/figures"),
 }
 

@@ -26,10 +26,21 @@ ROOT = Path(__file__).resolve().parents[2]
 # Parts of the navigation, in order; what a part does not name is put under the last.
 GUIDE = {
     "First steps": ("getting-started", "cells", "heads"),
-    "Estimators": ("estimators", "tagging", "transcribing", "forecasting", "frames", "trees"),
+    "Estimators": (
+        "estimators",
+        "tagging",
+        "transcribing",
+        "translating",
+        "language-modelling",
+        "forecasting",
+        "anomalies",
+        "encoding",
+        "frames",
+        "trees",
+    ),
     "Networks inside": ("diagnostics", "long-time-lags", "probes", "interchange"),
     "Small devices": ("edge", "quantisation", "edge-benchmarks"),
-    "More": ("benchmarks", "model-file"),
+    "More": ("dynamic-int8", "benchmarks", "model-file"),
 }
 LANGUAGES = {
     ".py": "python", ".cpp": "cpp", ".hpp": "cpp", ".ino": "cpp", ".h": "c", ".c": "c", ".md": "markdown",

@@ -51,6 +51,7 @@ class Network:
 
     def __init__(self, every_step: bool) -> None:
         self.every_step = every_step
+        self.nothing: dict[str, Array] | None = None
 
     def outputs(self, X: Sequence[Array]) -> list[Array]:
         """(K,) of each sequence, or (T_i, K)."""
@@ -73,11 +74,16 @@ class Network:
             o = self.activate(self.scores(rows, None))
             results = list(o)
             d_scores = self.slope(o, np.asarray(targets), len(X))
-            dstate = {name: np.zeros_like(value) for name, value in state.items()}
-            dstate["h"][0] = d_scores @ self.V
+            dstate = {**self.zeros(state), "h": (d_scores @ self.V)[None]}
             gradients = self.layer.backward(tape, None, dstate).parameters
         self.update(gradients, d_scores.T @ rows, d_scores.sum(axis=0), d_scores, inputs)
         return results
+
+    def zeros(self, state: dict[str, Array]) -> dict[str, Array]:
+        """Gradients of final states that no output reads; kept, since runs are of many short calls."""
+        if self.nothing is None or self.nothing["h"].shape != state["h"].shape:
+            self.nothing = {name: np.zeros_like(value) for name, value in state.items()}
+        return self.nothing
 
     def scores(self, h: Array, x: Array | None) -> Array:
         del x

@@ -30,9 +30,9 @@ class Recent:
 
     def seen(self, outputs: Sequence[Array], targets: Sequence[Array]) -> None:
         for o, t in zip(outputs, targets, strict=True):
-            error = np.abs(np.atleast_2d(o)[-1] - np.atleast_2d(t)[-1])  # of the last step
+            error = np.abs(o - t if o.ndim == 1 else o[-1] - t[-1])  # of the last step
             self.worst.append(float(error.max()))
-            self.average.append(float(error.mean()))
+            self.average.append(float(error.sum()) / error.size)
 
     def met(self, network: Network) -> bool:
         del network

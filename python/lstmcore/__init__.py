@@ -5,7 +5,11 @@
 - `SequenceClassifier`, `SequenceRegressor`: estimators for whole sequences (scikit-learn).
 - `SequenceForecaster`: how series go on; `backtest`: how well it would have forecast the past (scikit-learn).
 - `SequenceTagger`: a label for every step, by softmax or conditional random field (scikit-learn).
+- `SequenceAnomalyDetector`: sequences and steps that do not go on as normal ones do (scikit-learn).
+- `SequenceEncoder`: sequences to features, learnt without labels, for a `Pipeline` (scikit-learn).
 - `SequenceTranscriber`: a shorter sequence of labels, without alignment, by CTC (scikit-learn).
+- `LanguageModel`: the next character or token of a text; generates texts (scikit-learn).
+- `SequenceTranslator`: another sequence of any length, by encoder and decoder with attention (scikit-learn).
 - `TreeClassifier`, `TreeRegressor`: estimators for trees and their nodes.
 - `FrameForecaster`: the next frames of image sequences (scikit-learn).
 - `load(path)`: the estimator in a model file; `load_model(path)`: its network alone, for NumPy.
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from .edge.quantized_model import QuantizedModel
     from .forecaster import SequenceForecaster
     from .frames import FrameForecaster
+    from .language.estimator import LanguageModel
     from .model import Model, load_model
     from .persistence import load
     from .pruning import BlockPruning
@@ -42,24 +47,31 @@ if TYPE_CHECKING:
     from .regressor import SequenceRegressor
     from .tagger import SequenceTagger
     from .transcriber import SequenceTranscriber
+    from .translation.translator import SequenceTranslator
     from .tree_classifier import TreeClassifier
     from .tree_layer import TreeRecurrent
     from .tree_regressor import TreeRegressor
+    from .unsupervised.anomaly_detector import SequenceAnomalyDetector
+    from .unsupervised.encoder import SequenceEncoder
 
 __all__ = [
     "BlockPruning",
     "ConvRecurrent",
     "EpochInfo",
     "FrameForecaster",
+    "LanguageModel",
     "Model",
     "ModelFileError",
     "QuantizedModel",
     "Recurrent",
+    "SequenceAnomalyDetector",
     "SequenceClassifier",
+    "SequenceEncoder",
     "SequenceForecaster",
     "SequenceRegressor",
     "SequenceTagger",
     "SequenceTranscriber",
+    "SequenceTranslator",
     "TreeClassifier",
     "TreeRecurrent",
     "TreeRegressor",
@@ -86,14 +98,18 @@ _LAZY = {
     "ConvRecurrent": "convolutional",
     "EpochInfo": "_fitting",
     "FrameForecaster": "frames",
+    "LanguageModel": "language.estimator",
     "Model": "model",
     "QuantizedModel": "edge.quantized_model",
     "Recurrent": "recurrent",
     "SequenceClassifier": "classifier",
+    "SequenceEncoder": "unsupervised.encoder",
     "SequenceForecaster": "forecaster",
     "SequenceRegressor": "regressor",
     "SequenceTagger": "tagger",
+    "SequenceAnomalyDetector": "unsupervised.anomaly_detector",
     "SequenceTranscriber": "transcriber",
+    "SequenceTranslator": "translation.translator",
     "TreeClassifier": "tree_classifier",
     "TreeRecurrent": "tree_layer",
     "TreeRegressor": "tree_regressor",

@@ -15,12 +15,12 @@ from . import _core
 from ._estimator import EpochEstimator
 from ._parameters import check_available, thread_count
 from ._validation import SequenceArrays, check_resolution, is_table, read_sequences
-from .model import Model, Stream
+from .model import DYNAMIC_INT8, Model, Stream
 
 if TYPE_CHECKING:
     from .edge.quantized_model import QuantizedModel
 
-__all__ = ["SequenceEstimator"]
+__all__ = ["SequenceEstimator", "SequenceReader"]
 
 Array = NDArray[Any]
 Self = TypeVar("Self", bound="SequenceEstimator")
@@ -31,7 +31,71 @@ _TABLE_HINT = (
 )
 
 
-class SequenceEstimator(EpochEstimator):
+class SequenceReader:
+    """Reads X as N sequences of features, or as the table that scikit-learn's own checks hold it for."""
+
+    n_features_in_: int
+    feature_names_in_: Array
+    # Whether fit was given a table, whose number of columns then is the number of steps for good.
+    _table: bool
+
+    def _step_features(self) -> int:
+        """I of the fitted model."""
+        raise NotImplementedError
+
+    def _read_sequences(self, X: Any, reset: bool, name: str = "X") -> SequenceArrays:
+        """Checked sequences; sets (reset) or checks n_features_in_ and feature_names_in_."""
+        table = is_table(X, name)
+        if table:
+            # NaN passes here: in a row's tail it means that the sequence is shorter.
+            array = check_array(X, dtype=[np.float64, np.float32], ensure_all_finite=False, input_name=name)
+            if reset or self._table:
+                try:
+                    validate_data(self, X, reset=reset, skip_check_array=True)
+                except ValueError as error:
+                    if "features as input" not in str(error):
+                        raise
+                    raise ValueError(str(error) + _TABLE_HINT) from None
+            X = array
+        sequences = read_sequences(X, name)
+        if reset:
+            self._table = table
+            if not table:
+                self.n_features_in_ = sequences.features
+                if hasattr(self, "feature_names_in_"):
+                    del self.feature_names_in_
+        elif sequences.features != (expected := self._step_features()):
+            raise ValueError(
+                f"{name} has {sequences.features} features, but {type(self).__name__} is expecting {expected} features "
+                f"as input. Expected (N, T, {expected}) or a list of (T_i, {expected}) arrays."
+            )
+        return sequences
+
+    def _reader_document(self) -> dict[str, Any]:
+        """For a model file."""
+        return {
+            "n_features_in_": int(self.n_features_in_),
+            "feature_names_in_": [str(name) for name in getattr(self, "feature_names_in_", ())] or None,
+            "table": bool(self._table),
+        }
+
+    def _restore_reader(self, features: int, fitted: dict[str, Any]) -> None:
+        """From such a file, for a network of so many features a step; ValueError for what is wrong with it."""
+        count, names, table = (fitted.get(key) for key in ("n_features_in_", "feature_names_in_", "table"))
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1 or not isinstance(table, bool):
+            raise ValueError("n_features_in_ is not a number of features, or 'table' not true or false")
+        expected = 1 if table else count
+        if features != expected:
+            raise ValueError(f"{expected} feature(s) declared, but the network has {features} inputs")
+        self.n_features_in_ = count
+        self._table = table
+        if names is not None:
+            if not isinstance(names, list) or len(names) != count or not all(isinstance(text, str) for text in names):
+                raise ValueError(f"feature_names_in_ is not a list of {count} names")
+            self.feature_names_in_ = np.array(names, dtype=object)
+
+
+class SequenceEstimator(SequenceReader, EpochEstimator):
     """Common part of SequenceClassifier and SequenceRegressor; not for use on its own."""
 
     # Constructor parameters that the methods below read; the subclasses list and document them.
@@ -68,8 +132,6 @@ class SequenceEstimator(EpochEstimator):
 
     # Fitted attributes.
     model_: Model
-    # Whether fit was given a table, whose number of columns then is the number of steps for good.
-    _table: bool
 
     # --- for subclasses ----------------------------------------------------------------------------------------------
 
@@ -132,34 +194,11 @@ class SequenceEstimator(EpochEstimator):
         self._check_parameters()
         return self._train(X, y, sample_weight, eval_set, callbacks, self.warm_start and hasattr(self, "model_"))
 
+    def _step_features(self) -> int:
+        return int(self.model_.n_features)
+
     def _read_X(self, X: Any, reset: bool, name: str = "X") -> SequenceArrays:
-        """Checked sequences; sets (reset) or checks n_features_in_ and feature_names_in_."""
-        table = is_table(X, name)
-        if table:
-            # NaN passes here: in a row's tail it means that the sequence is shorter.
-            array = check_array(X, dtype=[np.float64, np.float32], ensure_all_finite=False, input_name=name)
-            if reset or self._table:
-                try:
-                    validate_data(self, X, reset=reset, skip_check_array=True)
-                except ValueError as error:
-                    if "features as input" not in str(error):
-                        raise
-                    raise ValueError(str(error) + _TABLE_HINT) from None
-            X = array
-        sequences = read_sequences(X, name)
-        if reset:
-            self._table = table
-            if not table:
-                self.n_features_in_ = sequences.features
-                if hasattr(self, "feature_names_in_"):
-                    del self.feature_names_in_
-        elif sequences.features != self.model_.n_features:
-            raise ValueError(
-                f"{name} has {sequences.features} features, but {type(self).__name__} is expecting "
-                f"{self.model_.n_features} features as input. Expected (N, T, {self.model_.n_features}) or a list of "
-                f"(T_i, {self.model_.n_features}) arrays."
-            )
-        return sequences
+        return self._read_sequences(X, reset, name)
 
     def _start(self, sequences: SequenceArrays, targets: Array, weights: Array | None, seed: int) -> None:
         """A new model with fresh weights, its preprocessing learnt from the sequences of positive weight."""
@@ -272,25 +311,10 @@ class SequenceEstimator(EpochEstimator):
     # --- files -------------------------------------------------------------------------------------------------------
 
     def _fitted_document(self) -> dict[str, Any]:
-        return {
-            "n_features_in_": int(self.n_features_in_),
-            "feature_names_in_": [str(name) for name in getattr(self, "feature_names_in_", ())] or None,
-            "table": bool(self._table),
-        }
+        return self._reader_document()
 
     def _restore_fitted(self, model: Model, fitted: dict[str, Any]) -> None:
-        count, names, table = (fitted.get(key) for key in ("n_features_in_", "feature_names_in_", "table"))
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1 or not isinstance(table, bool):
-            raise ValueError("n_features_in_ is not a number of features, or 'table' not true or false")
-        expected = 1 if table else count
-        if model.n_features != expected:
-            raise ValueError(f"{expected} feature(s) declared, but the network has {model.n_features} inputs")
-        self.n_features_in_ = count
-        self._table = table
-        if names is not None:
-            if not isinstance(names, list) or len(names) != count or not all(isinstance(text, str) for text in names):
-                raise ValueError(f"feature_names_in_ is not a list of {count} names")
-            self.feature_names_in_ = np.array(names, dtype=object)
+        self._restore_reader(model.n_features, fitted)
 
     # --- using -------------------------------------------------------------------------------------------------------
 
@@ -407,6 +431,19 @@ class SequenceEstimator(EpochEstimator):
             Arguments, data or a network that cannot be quantised; the message says what to do instead.
         """
         check_is_fitted(self, "model_")
+        if scheme == DYNAMIC_INT8:
+            from .inference.dynamic_int8 import quantize_dynamic
+
+            return quantize_dynamic(
+                self.model_,
+                X_calibration=X_calibration,
+                weights=weights,
+                ranges=ranges,
+                y=y,
+                finetune_epochs=finetune_epochs,
+                finetune_learning_rate=finetune_learning_rate,
+                random_state=random_state,
+            )
         from .edge.api import quantize
 
         if X_calibration is not None:

@@ -6,7 +6,7 @@ have it already, C-contiguous, are used in place. Complex numbers, objects and t
 fit a ValueError; each names the argument. NaN and inf in x are not looked for.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, final
 
@@ -458,6 +458,88 @@ def dense_forward(x: ArrayLike, W: Array, b: ArrayLike, n_threads: int | None = 
 
 def dense_backward(x: ArrayLike, W: Array, dy: ArrayLike, n_threads: int | None = None) -> tuple[Array, Array, Array]:
     """(dx, dW, db) of dense_forward."""
+
+def embed(table: Array, codes: ArrayLike) -> Array:
+    """table (V, E), codes (R,) integers in 0 … V-1 -> (R, E)."""
+
+def embed_backward(codes: ArrayLike, d_rows: Array, symbols: int, n_threads: int | None = None) -> Array:
+    """Gradient (symbols, E) of the table: each symbol's sum of d_rows (R, E), in their order."""
+
+def softmax_loss(
+    x: ArrayLike,
+    W: Array,
+    b: ArrayLike,
+    labels: ArrayLike,
+    scale: float = 1.0,
+    gradient: bool = True,
+    n_threads: int | None = None,
+) -> tuple[NDArray[np.float64], Any, Any, Any]:
+    """(losses (R,), dx, dW, db): -log softmax(x Wᵀ + b)[label] of each row, gradients of scale times their sum."""
+
+def sampled_softmax_loss(
+    x: ArrayLike,
+    W: Array,
+    b: ArrayLike,
+    labels: ArrayLike,
+    samples: ArrayLike,
+    log_expected: ArrayLike,
+    label_log_expected: ArrayLike,
+    scale: float = 1.0,
+    gradient: bool = True,
+    n_threads: int | None = None,
+) -> tuple[NDArray[np.float64], Any, Any, Any]:
+    """The same over each row's label and distinct samples (S,), scores lowered by the log of the expected draws."""
+
+def log_probabilities(
+    x: Array, output: Sequence[tuple[Array | None, Array, Array]], n_threads: int | None = None
+) -> Array:
+    """x (R, H) -> log p (R, V); output: (projection or None, W, b), several for an adaptive softmax."""
+
+def generate(
+    layer: Recurrent,
+    table: Array,
+    output: Sequence[tuple[Array | None, Array, Array]],
+    first: ArrayLike,
+    state: dict[str, Array],
+    length: int,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    forbidden: ArrayLike = (),
+    stops: list[Any] = ...,
+) -> tuple[list[NDArray[np.int32]], dict[str, Array]]:
+    """Symbols drawn one after another for N texts, and the states after them."""
+
+@final
+class DecoderTape:
+    """What decode(..., training=True) saves for decode_backward()."""
+
+def decode(
+    layer: Recurrent,
+    weights: Mapping[str, Array],
+    tokens: ArrayLike,
+    lengths: ArrayLike,
+    attention: str | None = None,
+    values: ArrayLike | None = None,
+    keys: ArrayLike | None = None,
+    source_lengths: ArrayLike | None = None,
+    input_feeding: bool = False,
+    state: Mapping[str, ArrayLike] | None = None,
+    output: ArrayLike | None = None,
+    owners: ArrayLike | None = None,
+    sample: ArrayLike | None = None,
+    want_weights: bool = False,
+    training: bool = False,
+) -> dict[str, Any]:
+    """Runs a Recurrent as a decoder with attention: "outputs" (N, T, P), "state", "tokens", and "weights" and "tape".
+
+    weights: "table" (V, M), "output" (P, E + P), "query" (A, P), "score" (A,), "head_W" (V, P), "head_b" (V,), those
+    that are needed; tokens (N, T); values (N, S, E); keys (N, S, A).
+    """
+
+def decode_backward(tape: DecoderTape, d_outputs: ArrayLike) -> dict[str, Any]:
+    """Gradients of "layers" and "state" by name, and of "table", "output", "query", "score", "values" and "keys"."""
 
 def crf_loss(
     emissions: ArrayLike | Sequence[ArrayLike],

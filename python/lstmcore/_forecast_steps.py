@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted, check_random_state
 
 from ._forecasting import Context, WindowForecaster
-from ._parameters import thread_count
 from ._validation import SequenceArrays
 from ._windows import read_panel
 
@@ -18,9 +17,6 @@ __all__ = ["ForecastStream", "SteppingForecaster"]
 
 Array = NDArray[Any]
 Self = TypeVar("Self", bound="SteppingForecaster")
-
-# Smallest deviation of the Gaussian likelihood: as in cpp/src/train/losses.hpp.
-_LEAST_DEVIATION = 1e-3
 
 
 class ForecastStream:
@@ -213,20 +209,13 @@ class SteppingForecaster(WindowForecaster):
         if not np.isfinite(x).all():
             raise ValueError(f"X: scaled values are too large for {self.model_.dtype}. Rescale X.")
         sequences = SequenceArrays(x, np.full(len(x), x.shape[1], dtype=np.int64), x.shape[2], "X")
-        outputs = self.model_.core.predict(sequences.to_core(self.model_.dtype), n_threads=thread_count(self.n_jobs))
-        return outputs.astype(np.float64).reshape(len(x), layout.horizon, layout.targets, -1), location, scale
+        return self._outputs_of(sequences), location, scale
 
     def _distribution(self, y: Array, past: Array, future: Array) -> tuple[Array, Array | None]:
         """One pass: (R, horizon, I, Q) sorted quantiles or (R, horizon, I, 1) means; deviations for "gaussian"."""
         outputs, location, scale = self._run(y, past, future)
-        kind, _ = self._fitted_decoding
-        if kind != "gaussian":
-            values = outputs * scale[..., None] + location[..., None]
-            # Quantiles of a network can cross; in order they are nearer to the truth (Chernozhukov et al., 2010).
-            return np.sort(values, axis=-1), None
-        unit = 1.0 / self.model_.core.preprocessing["output_scale"].reshape(self.layout_.horizon, -1, 2)[:, :, 0]
-        deviation = (_LEAST_DEVIATION + np.logaddexp(0.0, outputs[..., 1])) * unit * scale
-        return outputs[..., :1] * scale[..., None] + location[..., None], deviation
+        values, deviation = self._decoded(outputs)
+        return values * scale[..., None] + location[..., None], None if deviation is None else deviation * scale
 
     def _forecast(self, y: Array, past: Array, future: Array) -> tuple[Array, Array | None]:
         """All steps ahead as `_distribution`; by recursion each step is read as if it had been observed."""

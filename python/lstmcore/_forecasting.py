@@ -11,14 +11,18 @@ from numpy.typing import NDArray
 
 from . import _core
 from ._base import SequenceEstimator
-from ._parameters import RULES, Rule
+from ._parameters import RULES, Rule, thread_count
 from ._validation import SequenceArrays, read_weights
 from ._windows import Layout, Panel, Windows, cut_windows, read_ahead, read_panel
+from .forecasting.calibration import correct, corrections, fit_apart, subset
 from .model import Model
 
 __all__ = ["FORECAST_RULES", "Context", "WindowForecaster", "normal_quantile", "pooled_r2"]
 
 Array = NDArray[Any]
+
+# Smallest deviation of the Gaussian likelihood: as in cpp/src/train/losses.hpp.
+_LEAST_DEVIATION = 1e-3
 
 # Names of the losses here → in the engine.
 LOSSES = {
@@ -51,6 +55,7 @@ class WindowForecaster(SequenceEstimator):
     huber_delta: float
     quantiles: Sequence[float]
     class_weight: Any
+    calibrate: bool
 
     layout_: Layout
     horizon_: int
@@ -59,6 +64,8 @@ class WindowForecaster(SequenceEstimator):
     _input_mean: Array
     _input_deviation: Array
     _single: bool
+    # Of predicted distributions; None where they were not calibrated.
+    _correction: Array | None = None
     # Windows being trained on, while fit runs.
     _training: Windows
 
@@ -69,6 +76,11 @@ class WindowForecaster(SequenceEstimator):
         if self.class_weight is not None:
             raise ValueError(
                 f"class_weight={self.class_weight!r}: {type(self).__name__} has no classes. Use sample_weight of fit."
+            )
+        if self.calibrate and self.loss not in ("quantile", "gaussian"):
+            raise ValueError(
+                f"calibrate=True: with loss={self.loss!r} there are no intervals to calibrate. Use loss='gaussian' or "
+                "'quantile', or calibrate=False."
             )
         if self.strategy == "recursive" and self.loss == "quantile" and self.horizon > 1:
             raise ValueError(
@@ -173,16 +185,57 @@ class WindowForecaster(SequenceEstimator):
         weights = None if sample_weight is None else sample_weight[windows.series]
         if weights is not None and not weights.any():
             raise ValueError("sample_weight is zero for every series that is long enough for a window.")
+        if self.calibrate and resume:
+            raise ValueError(
+                "calibrate=True holds out windows that the present weights have been trained on. Use calibrate=False, "
+                "which keeps the calibration there is, or fit anew with warm_start=False."
+            )
         self._training = windows
         try:
             if partial:
                 self._partial_fit(windows, None, None, weights)
             else:
-                self._train(windows, None, weights, self._eval_windows(eval_set), callbacks, resume)
+                checked = self._eval_windows(eval_set)
+                if not resume:
+                    self._correction = None
+                self._train(windows, None, weights, checked, callbacks, resume)
+                if self.calibrate:
+                    self._calibrate(windows, weights, None if checked is None else checked[0])
         finally:
             del self._training
         self.context_ = [self._context(*series) for series in zip(panel.y, panel.past, panel.future, strict=True)]
         return self
+
+    def _calibrate(self, windows: Windows, weights: Array | None, checked: Windows | None) -> None:
+        """Corrects distributions by windows that were not trained on: those of eval_set, or the last of each series."""
+        fitted: Any = self
+        if checked is None and self.early_stopping:
+            _, rows = self._split(windows.targets, weights, 0, split=True)
+            assert rows is not None
+            checked = subset(windows, rows)
+        elif checked is None:
+            fitted, checked = fit_apart(self, windows, weights)
+        values, deviation = fitted._decoded(fitted._outputs_of(checked.x))
+        truth = checked.targets.reshape(values.shape[:3])
+        self._correction = corrections(values, deviation, truth, self._fitted_decoding[1])
+
+    def _outputs_of(self, x: SequenceArrays) -> Array:
+        """(R, horizon, I, outputs a number) of the network, on the scale of the windows."""
+        layout = self.layout_
+        outputs = self.model_.core.predict(x.to_core(self.model_.dtype), n_threads=thread_count(self.n_jobs))
+        shaped: Array = outputs.astype(np.float64).reshape(len(x.lengths), layout.horizon, layout.targets, -1)
+        return shaped
+
+    def _decoded(self, outputs: Array) -> tuple[Array, Array | None]:
+        """Outputs as (R, horizon, I, 1) means with their deviation, or (R, horizon, I, Q) sorted quantiles."""
+        if self._fitted_decoding[0] != "gaussian":
+            # Quantiles of a network can cross; in order they are nearer to the truth (Chernozhukov et al., 2010).
+            values, deviation = np.sort(outputs, axis=-1), None
+        else:
+            unit = 1.0 / self.model_.core.preprocessing["output_scale"].reshape(self.layout_.horizon, -1, 2)[:, :, 0]
+            values, deviation = outputs[..., :1], (_LEAST_DEVIATION + np.logaddexp(0.0, outputs[..., 1])) * unit
+        values, deviation = correct(values, deviation, self._correction)
+        return (np.sort(values, axis=-1) if deviation is None else values), deviation
 
     def _eval_windows(self, eval_set: Any) -> Any:
         if eval_set is None:
@@ -240,8 +293,9 @@ class WindowForecaster(SequenceEstimator):
             else:
                 train.append(own)
         if not held_out:
+            asked = "early_stopping" if self.early_stopping else "calibrate"
             raise ValueError(
-                f"early_stopping=True cannot hold out the last windows: every series has fewer than "
+                f"{asked}=True cannot hold out the last windows: every series has fewer than "
                 f"{self.layout_.horizon + 1} windows before them. Pass eval_set, longer series, or a smaller window or "
                 "horizon."
             )
@@ -312,6 +366,7 @@ class WindowForecaster(SequenceEstimator):
             "decoding": [self._fitted_decoding[0], list(self._fitted_decoding[1])],
             "inputs": [self._input_mean.tolist(), self._input_deviation.tolist()],
             "single": bool(self._single),
+            "correction": None if self._correction is None else self._correction.tolist(),
             "context": [[part.tolist() for part in context] for context in self.context_],
         }
 
@@ -342,6 +397,7 @@ class WindowForecaster(SequenceEstimator):
         except (KeyError, TypeError, OverflowError) as error:
             raise wrong from error
         self._input_mean, self._input_deviation = mean, deviation
+        self._correction = self._read_correction(fitted.get("correction"), wrong)
         self.n_features_in_ = layout.targets
         per_number = {"point": 1, "gaussian": 2, "quantile": len(levels)}.get(kind, 0)
         expected = layout.horizon * layout.targets * per_number
@@ -360,6 +416,21 @@ class WindowForecaster(SequenceEstimator):
             or (self._single and len(contexts) != 1)
         ):
             raise wrong
+
+    def _read_correction(self, given: Any, wrong: ValueError) -> Array | None:
+        if given is None:
+            return None
+        kind, levels = self._fitted_decoding
+        try:
+            found = np.array(given, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise wrong from error
+        expected = (self.layout_.horizon, len(levels) if kind == "quantile" else 1)
+        if kind == "point" or found.shape != expected or not np.isfinite(found).all():
+            raise wrong
+        if kind == "gaussian" and not (found > 0).all():
+            raise wrong
+        return found
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -407,5 +478,6 @@ FORECAST_RULES: dict[str, Rule] = {
         "one of 'squared_error', 'absolute_error', 'huber', 'quantile', 'gaussian'",
         lambda value: value in ("squared_error", "absolute_error", "huber", "quantile", "gaussian"),
     ),
+    "calibrate": Rule("True or False", lambda value: isinstance(value, (bool, np.bool_))),
     "quantiles": Rule("a tuple of floats in (0, 1), rising", _is_levels),
 }

@@ -19,9 +19,13 @@ Array = NDArray[Any]
 
 # Name of the class → module of this package that has it: what a model file may name.
 NETWORKS: dict[str, str] = {
+    "EncoderNetwork": ".unsupervised.encoder_network",
+    "ForecastNetwork": ".unsupervised.forecast_network",
     "FrameNetwork": "._frame_network",
+    "LanguageNetwork": ".language.network",
     "TaggerNetwork": "._tagger_network",
     "TranscriberNetwork": "._transcriber_network",
+    "TranslatorNetwork": ".translation.network",
     "TreeNetwork": "._tree_network",
 }
 

@@ -297,12 +297,15 @@ class LayerEstimator(EpochEstimator):
         features = int(model.network.test_input().features)
         if fitted.get("n_features_in_") != features:
             raise ValueError(f"n_features_in_ is {fitted.get('n_features_in_')!r}, the network has {features} inputs")
+        self._restore_architecture(fitted)
+        self.n_features_in_ = features
+
+    def _restore_architecture(self, fitted: dict[str, Any]) -> None:
         architecture = fitted.get("architecture")
         if not isinstance(architecture, dict) or set(architecture) != set(self._architecture):
             raise ValueError(f"architecture is not an object with {', '.join(self._architecture)}")
         built = {name: from_json(name, value) for name, value in architecture.items()}
         check_parameters(type(self).__name__, built, self._rules)
-        self.n_features_in_ = features
         self._built = built
 
     # --- using -------------------------------------------------------------------------------------------------------

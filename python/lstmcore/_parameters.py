@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _core
 
-__all__ = ["Rule", "check_available", "check_devices", "check_parameters", "thread_count"]
+__all__ = ["Rule", "check_available", "check_devices", "check_parameters", "is_real", "thread_count"]
 
 
 class Rule(NamedTuple):
@@ -24,7 +24,7 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _is_real(value: Any) -> bool:
+def is_real(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, (bool, np.bool_)) and not np.isnan(float(value))
 
 
@@ -37,7 +37,7 @@ def _real(interval: str) -> Rule:
     low, high = (float(bound) for bound in interval[1:-1].split(","))
 
     def accepts(value: Any) -> bool:
-        if not _is_real(value):
+        if not is_real(value):
             return False
         above = value >= low if interval[0] == "[" else value > low
         below = value <= high if interval[-1] == "]" else value < high
@@ -80,7 +80,7 @@ def _is_sizes(value: Any) -> bool:
 
 def _is_class_weight(value: Any) -> bool:
     if isinstance(value, Mapping):
-        return all(_is_real(weight) and 0 <= weight < np.inf for weight in value.values())
+        return all(is_real(weight) and 0 <= weight < np.inf for weight in value.values())
     return value is None or (isinstance(value, str) and value == "balanced")
 
 

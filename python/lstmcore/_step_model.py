@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ._layer_network import LayerModel
 from ._steps import Steps, object_array
 
-__all__ = ["StepModel"]
+__all__ = ["StepModel", "check_state"]
 
 Array = NDArray[Any]
 
@@ -49,7 +49,7 @@ class StepModel(LayerModel):
                 raise ValueError(f"step: {reason}. Fit with {name}=False.")
         inputs, single = network.read_step(x)
         if state is not None:
-            _check_state(state, len(inputs))
+            check_state(state, len(inputs))
         scores, state = network.step(inputs, state)
         probabilities: Array = network.probabilities(scores)
         return (probabilities[0] if single else probabilities), state
@@ -67,7 +67,7 @@ class StepModel(LayerModel):
         return x
 
 
-def _check_state(state: Any, count: int) -> None:
+def check_state(state: Any, count: int) -> None:
     """ValueError where a state cannot be what step returned for so many streams."""
     if not isinstance(state, dict) or not all(isinstance(value, np.ndarray) for value in state.values()):
         raise ValueError(f"state: expected what step returned, or None to start; got {type(state).__name__}")

@@ -17,7 +17,7 @@ from ._dense_head import dense_init
 from ._labels import labels_from_json, labels_to_json
 from ._steps import Steps, Vocabulary, read_steps
 
-__all__ = ["StepNetwork", "vocabulary_of"]
+__all__ = ["StepNetwork", "recurrent_config", "scatter", "vocabulary_of"]
 
 Array = NDArray[Any]
 Shapes = dict[str, tuple[int, ...]]
@@ -30,13 +30,15 @@ _KEYS = (*_SIZES, *_RATES, "cell", "cell_options", "bidirectional", "vocabulary"
 class Pass:
     """What one pass leaves for the way back."""
 
-    __slots__ = ("h", "lengths", "mask", "rows", "scores", "tape")
+    __slots__ = ("h", "lengths", "mask", "random", "rows", "scores", "state", "tape")
 
     scores: Array  #: (N, T, K)
     lengths: NDArray[np.int64]
     h: Array  #: (N, T, H), as the dense layer got it
     mask: Array | None
     rows: Array | None  #: (N, T) rows of the embedding
+    state: dict[str, Array]  #: final, of the layers
+    random: np.random.RandomState | None  #: where training draws on
     tape: Any
 
 
@@ -58,7 +60,7 @@ class StepNetwork:
 
     def __init__(self, config: dict[str, Any], seed: int = 0) -> None:
         self._config = c = dict(config)
-        self._layer = _core.Recurrent(**_recurrent_config(c), seed=seed)
+        self._layer = _core.Recurrent(**recurrent_config(c), seed=seed)
         width = self._layer_width()
         self._head = dense_init(seed, width, c["outputs"], c["dtype"])
         self._vocabulary: Vocabulary | None = None
@@ -120,42 +122,57 @@ class StepNetwork:
     # --- passes ------------------------------------------------------------------------------------------------------
 
     def _forward(self, x: Steps, seed: int, training: bool) -> Pass:
+        found = self._run_layers(x, seed, training)
+        found.scores = _core.dense_forward(found.h, self._head["head_W"], self._head["head_b"], self.n_threads)
+        return found
+
+    def _run_layers(self, x: Steps, seed: int, training: bool) -> Pass:
+        """All but the scores."""
         found = Pass()
-        grid, found.lengths = x.grid(), x.lengths
+        found.lengths = x.lengths
         random = None
         if training and (self._config["dropout"] > 0.0 or self.singleton_dropout > 0.0):
             random = np.random.RandomState([seed & 0xFFFFFFFF, seed >> 32])
-        found.rows = None
-        if self._vocabulary is None:
-            standard = (x.values[grid] - self._constants["mean"]) * self._constants["scale"]
-            inputs = standard.astype(self._config["dtype"])
-        else:
-            found.rows = self._vocabulary.rows(x.as_tokens("X"))[grid]
-            if random is not None and self.singleton_dropout > 0.0:
-                hidden = random.random_sample(found.rows.shape) < self.singleton_dropout
-                found.rows[hidden & (self._constants["rare"][found.rows] > 0.0)] = 0
-            inputs = self._embedding["embedding"][found.rows]
+        found.random = random
+        inputs, found.rows = self._inputs(x, random)
         if training:
-            found.h, _, found.tape = self._layer.forward(inputs, lengths=found.lengths, training=True)
+            found.h, found.state, found.tape = self._layer.forward(inputs, lengths=found.lengths, training=True)
         else:
-            found.h, _ = self._layer.forward(inputs, lengths=found.lengths)
+            found.h, found.state = self._layer.forward(inputs, lengths=found.lengths)
         found.mask = None
         if random is not None and self._config["dropout"] > 0.0:
             keep = 1.0 - self._config["dropout"]
             found.mask = ((random.random_sample(found.h.shape) < keep) / keep).astype(found.h.dtype)
             found.h = found.h * found.mask
-        found.scores = _core.dense_forward(found.h, self._head["head_W"], self._head["head_b"], self.n_threads)
         return found
+
+    def _inputs(self, x: Steps, random: np.random.RandomState | None) -> tuple[Array, Array | None]:
+        """What the layers read, (N, T, I), and the rows of the embedding that it is. random: None without dropout."""
+        grid = x.grid()
+        if self._vocabulary is None:
+            standard = (x.values[grid] - self._constants["mean"]) * self._constants["scale"]
+            return standard.astype(self._config["dtype"]), None
+        rows = self._vocabulary.rows(x.as_tokens("X"))[grid]
+        if random is not None and self.singleton_dropout > 0.0:
+            hidden = random.random_sample(rows.shape) < self.singleton_dropout
+            rows[hidden & (self._constants["rare"][rows] > 0.0)] = 0
+        return self._embedding["embedding"][rows], rows
 
     def _backward(self, found: Pass, d_scores: Array) -> dict[str, Array]:
         """Gradients of all parameters of this class; d_scores: zero past a sequence's length."""
         d_h, d_W, d_b = _core.dense_backward(found.h, self._head["head_W"], d_scores, self.n_threads)
+        return {"head_W": d_W, "head_b": d_b, **self._back_through_layers(found, d_h)}
+
+    def _back_through_layers(
+        self, found: Pass, d_h: Array, d_state: dict[str, Array] | None = None
+    ) -> dict[str, Array]:
+        """Gradients of embedding and layers from those of h, which is written over, and of the final state."""
         if found.mask is not None:
             d_h *= found.mask
-        back = self._layer.backward(found.tape, d_h)
-        gradients = {"head_W": d_W, "head_b": d_b, **back.parameters}
+        back = self._layer.backward(found.tape, d_h, d_state)
+        gradients = dict(back.parameters)
         if found.rows is not None:
-            gradients["embedding"] = _scatter(found.rows, back.x, self._embedding["embedding"])
+            gradients["embedding"] = scatter(found.rows, back.x, self._embedding["embedding"])
         return gradients
 
     def step(self, x: Array, state: Any) -> tuple[Array, Any]:
@@ -238,7 +255,7 @@ class StepNetwork:
             raise ValueError(f"config: cell_options: expected an object, got {config['cell_options']!r}")
         I, K = config["inputs"], config["outputs"]
         try:
-            recurrent = _recurrent_config(config)
+            recurrent = recurrent_config(config)
             named = {k: v for k, v in recurrent.items() if k not in config["cell_options"]}
             named["cell_options"] = config["cell_options"]
             shapes: Shapes = _core.Model.shapes({"recurrent": named, "pooling": "none", "outputs": K})
@@ -275,7 +292,7 @@ def vocabulary_of(x: Steps, weights: Array | None, least: int) -> tuple[dict[str
     return labels_to_json(table[order]), (counts[known][order] == 1).astype(np.float64)
 
 
-def _recurrent_config(c: dict[str, Any]) -> dict[str, Any]:
+def recurrent_config(c: dict[str, Any]) -> dict[str, Any]:
     """The arguments of _core.Recurrent."""
     return {
         **c["cell_options"],
@@ -291,7 +308,7 @@ def _recurrent_config(c: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _scatter(rows: Array, d_inputs: Array, table: Array) -> Array:
+def scatter(rows: Array, d_inputs: Array, table: Array) -> Array:
     """Gradient of the embedding: d_inputs (N, T, I) added up by row (N, T), in the order of sequences and steps."""
     gradient = np.zeros_like(table)
     flat = rows.ravel()

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._validation import read_sequences
+from ._validation import SequenceArrays, read_sequences
 
-__all__ = ["Steps", "Vocabulary", "object_array", "read_steps"]
+__all__ = ["Steps", "Vocabulary", "check_numbers", "holds_text", "object_array", "read_steps", "steps_of"]
 
 Array = NDArray[Any]
 
@@ -110,10 +110,14 @@ def read_steps(X: Any, name: str, dtype: str) -> Steps:
     """X in any of the forms above. Errors name the argument, the sequence and the step."""
     if isinstance(X, (str, bytes)):
         raise TypeError(f"{name} is one text. Expected sequences of tokens: [{name}.split()] is one sequence.")
-    if _holds_text(X):
+    if holds_text(X):
         return _read_text(X, name)
-    sequences = read_sequences(X, name)
-    lengths = sequences.lengths
+    return steps_of(read_sequences(X, name), dtype)
+
+
+def steps_of(sequences: SequenceArrays, dtype: str) -> Steps:
+    """Checked sequences of features as steps; ValueError where a value is too large for the dtype."""
+    lengths, name = sequences.lengths, sequences.name
     if isinstance(sequences.data, list):
         values = np.concatenate([item[:length] for item, length in zip(sequences.data, lengths, strict=True)])
         extents = np.array([len(item) for item in sequences.data], dtype=np.int64)
@@ -134,7 +138,17 @@ def read_steps(X: Any, name: str, dtype: str) -> Steps:
     return Steps(values, None, starts, lengths, extents, whole)
 
 
-def _holds_text(X: Any) -> bool:
+def check_numbers(X: Any, name: str) -> None:
+    """Refuses what is no sequences of features at a glance, in words that say so."""
+    if X is None or isinstance(X, (str, bytes)):
+        raise TypeError(f"{name}: expected sequences of numbers, (N, T, I) or a list of arrays, got {X!r:.40}")
+    if isinstance(X, (list, tuple)) and not X:
+        raise ValueError(f"{name} is empty: expected at least one sequence, an array (T, I) or (T,) each.")
+    if holds_text(X):
+        raise ValueError(f"{name} holds text. Expected numbers: the features of every step, (N, T, I).")
+
+
+def holds_text(X: Any) -> bool:
     """Whether any of the first tokens is text."""
     if isinstance(X, np.ndarray) and X.dtype.kind in "UST":
         return True

@@ -11,8 +11,9 @@ from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from ._labels import class_weights, encode_labels
+from ._steps import object_array
 
-__all__ = ["LabelTargets", "NumberTargets"]
+__all__ = ["LabelSequences", "LabelTargets", "NumberTargets"]
 
 Array = NDArray[Any]
 
@@ -79,6 +80,50 @@ class LabelTargets:
 
     def _strata(self, y: Array) -> Array | None:
         return y
+
+
+class LabelSequences:
+    """A sequence of labels a sample, of any length."""
+
+    classes_: Array
+
+    def _read_label_sequences(self, y: Any, reset: bool, name: str, classes: Any) -> Array:
+        """(N,) objects: places in classes_, (L,) each."""
+        if isinstance(y, str) or not (isinstance(y, (list, tuple)) or hasattr(y, "__array__")):
+            raise TypeError(f"{name}: expected N sequences of labels, got {type(y).__name__}")
+        arrays = []
+        for n, labels in enumerate(y):
+            array = np.asarray(labels)
+            if array.ndim != 1:
+                raise ValueError(f"{name}[{n}]: expected a sequence of labels, (L,), got {repr(labels)[:60]}")
+            if array.dtype.kind == "U" and not all(isinstance(label, str) for label in labels):
+                raise ValueError(f"{name}[{n}]: labels that are text do not mix with others")
+            arrays.append(array)
+        flat = np.array([label for array in arrays for label in array.tolist()])
+        if flat.dtype.kind in "US" and not all(array.dtype.kind in "USO" for array in arrays if len(array)):
+            raise ValueError(f"{name}: labels that are text do not mix with others")
+        if flat.dtype.kind == "O" or (flat.dtype.kind == "f" and not np.isfinite(flat).all()):
+            raise ValueError(f"{name}: labels are text or integers; None and NaN are none")
+        if len(flat):
+            check_classification_targets(flat)
+        given = None if classes is None else np.unique(np.asarray(classes))
+        if reset:
+            self.classes_ = np.unique(flat) if given is None else given
+            if not len(self.classes_):
+                raise ValueError(f"{name} has no labels at all.")
+        elif given is not None and not np.array_equal(given, self.classes_):
+            raise ValueError(f"classes={given.tolist()!r} are not those of the first call, {self.classes_.tolist()!r}.")
+        places = {label: k for k, label in enumerate(self.classes_.tolist())}
+        found = []
+        for n, array in enumerate(arrays):
+            codes = np.array([places.get(label, -1) for label in array.tolist()], dtype=np.int64)
+            if (codes < 0).any():
+                raise ValueError(
+                    f"{name}[{n}]: the label {array[np.argmax(codes < 0)].item()!r} is unknown. Known labels: "
+                    f"{', '.join(map(repr, self.classes_.tolist()[:10]))}."
+                )
+            found.append(codes)
+        return object_array(found)
 
 
 class NumberTargets:

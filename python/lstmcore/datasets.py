@@ -2,8 +2,9 @@
 
 Every function but `make_moving_digits`, whose frames are their own targets, returns ``(X, y)`` in a form that the
 estimators take as it is: X is an array (N, T, I) where all sequences have one length, otherwise a list of N arrays
-(T_i, I), with `make_tagged_sentences` of words; y has N entries, with that, `embedded_reber` and `noise_free_lag` a
-label for each step. N sequences, T steps, I features.
+(T_i, I), with `make_tagged_sentences` of words and with `make_dates` of texts; y has N entries, with
+`make_tagged_sentences`, `embedded_reber` and `noise_free_lag` a label for each step, with `make_dates` a text. N
+sequences, T steps, I features.
 
 `embedded_reber`, `noise_free_lag`, `distractor_lag`, `two_sequence`, `adding_problem`, `multiplication_problem` and
 `temporal_order` are experiments 1 to 6 of Hochreiter & Schmidhuber (1997, "Long Short-Term Memory", Neural Computation
@@ -42,6 +43,7 @@ from ._long_time_lag import (
 )
 from ._moving_digits import make_moving_digits
 from ._tagged_sentences import make_tagged_sentences
+from .translation.dates import make_dates
 
 __all__ = [
     "adding_problem",
@@ -54,6 +56,7 @@ __all__ = [
     "expression_values",
     "load_japanese_vowels",
     "make_associative_recall",
+    "make_dates",
     "make_expression_trees",
     "make_modular_arithmetic",
     "make_moving_digits",

@@ -56,6 +56,10 @@ head_dropout, dropout, recurrent_dropout, variational_dropout, zoneout_hidden, z
         Of the loss "huber".
     quantiles : tuple of float in (0, 1), rising, default (0.1, 0.5, 0.9)
         Levels, for the loss "quantile"; `predict` gives the one nearest to 0.5.
+    calibrate : bool, default False
+        Whether predicted quantiles and deviations are corrected, for each step ahead, by what came in windows that were
+        not trained on: those of `eval_set`, or those that `early_stopping` holds out, or else the last
+        `validation_fraction` of each series, for which a second network is trained on the windows before them.
     solver, learning_rate_init, learning_rate, schedule_factor, schedule_every, momentum, nesterov, beta_1, beta_2, \
 rho, epsilon, alpha, batch_size, max_iter, tol, n_iter_no_change, clip_norm, clip_value, max_norm, gradient_noise, \
 bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs, device, precision
@@ -65,7 +69,7 @@ bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs
         are `eval_set` of `fit`, or else the last windows of each series, and windows whose horizon overlaps with theirs
         are not trained on.
     validation_fraction : float in (0, 1), default 0.1
-        Part of each series' windows that is held out.
+        Part of each series' windows that is held out, for early stopping or `calibrate`.
     standardize : bool, default True
         Whether past and known-future inputs, what the network reads, and what it gives are shifted and scaled to mean 0
         and standard deviation 1 over the training windows.
@@ -128,6 +132,7 @@ bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs
         loss: str = "squared_error",
         huber_delta: float = 1.0,
         quantiles: Sequence[float] = (0.1, 0.5, 0.9),
+        calibrate: bool = False,
         solver: str = "adam",
         learning_rate_init: float = 5e-3,
         learning_rate: str = "constant",
@@ -187,6 +192,7 @@ bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs
         self.loss = loss
         self.huber_delta = huber_delta
         self.quantiles = quantiles
+        self.calibrate = calibrate
         self.solver = solver
         self.learning_rate_init = learning_rate_init
         self.learning_rate = learning_rate
@@ -400,6 +406,60 @@ bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs
             guess.append(values[..., self._centre()].reshape(len(steps), -1))
         each = None if weights is None else weights[windows.series]
         return pooled_r2(np.concatenate(truth), np.concatenate(guess), each)
+
+    # --- integers ----------------------------------------------------------------------------------------------------
+
+    def quantize(  # type: ignore[override]
+        self,
+        X_calibration: Any = None,
+        scheme: str = "int8",
+        *,
+        weights: str = "int8",
+        ranges: str = "mse",
+        past: Any = None,
+        future: Any = None,
+    ) -> Any:
+        """The fitted network in integers, as a microcontroller runs it; the forecaster itself stays as it is.
+
+        Windows are cut and scaled, and forecasts fed back, outside of the network: here in Python, on a device by the
+        program around it.
+
+        Parameters
+        ----------
+        X_calibration : as X of `fit`, default None
+            Typical series: what up to a thousand of their windows reach decides on the ranges of integers. May be None
+            for "float32" only.
+        scheme, weights, ranges
+            As of `SequenceClassifier.quantize`, and so are the networks that cannot be quantised.
+        past, future : as for `fit`
+            Inputs of X_calibration.
+
+        Returns
+        -------
+        lstmcore.QuantizedModel
+            With the same predict, predict_quantiles, predict_interval, score, update and step, and `export_c` of its
+            network; ``report_`` says what quantising changed, its agreement being R² of the network's outputs.
+
+        Raises
+        ------
+        ValueError
+            Arguments, data or a network that cannot be quantised; the message says what to do instead.
+        """
+        check_is_fitted(self, "model_")
+        from .edge.api import quantize
+        from .edge.quantized_forecaster import QuantizedForecaster, calibration_windows
+
+        x = None
+        if X_calibration is not None:
+            panel = self._read_panel(X_calibration, None, past, future)
+            windows = cut_windows(panel, self.layout_, 1, self.model_.dtype, "X_calibration")
+            x = calibration_windows(np.asarray(windows.x.data))
+        elif past is not None or future is not None:
+            raise ValueError("quantize: past and future are inputs of X_calibration, which is missing.")
+        elif scheme not in ("float32", "dynamic_int8"):
+            raise ValueError(f"quantize: scheme={scheme!r} needs X_calibration, series as for fit, to find its ranges.")
+        made = quantize(self.model_, x, scheme, weights=weights, ranges=ranges)
+        return QuantizedForecaster(made.program, report=made.report_, forecaster=self)
 
     # --- evaluation --------------------------------------------------------------------------------------------------
 

@@ -247,6 +247,19 @@ class Model:
 
         As `SequenceClassifier.quantize`, which says what is what.
         """
+        if scheme == DYNAMIC_INT8:
+            from .inference.dynamic_int8 import quantize_dynamic
+
+            return quantize_dynamic(
+                self,
+                X_calibration=X_calibration,
+                weights=weights,
+                ranges=ranges,
+                y=y,
+                finetune_epochs=finetune_epochs,
+                finetune_learning_rate=finetune_learning_rate,
+                random_state=random_state,
+            )
         from .edge.api import quantize
 
         return quantize(

@@ -25,7 +25,7 @@ from ._parameters import check_parameters
 from .edge.quantized_model import QuantizedModel
 from .model import Model, load_model, parse_json
 
-__all__ = ["LAYER_ESTIMATORS", "from_json", "load", "save", "to_json"]
+__all__ = ["LAYER_ESTIMATORS", "document_of", "from_json", "load", "restore", "save", "to_json"]
 
 _KEY = "estimator"
 _FORMAT = 1
@@ -41,8 +41,12 @@ _SEQUENCE_ESTIMATORS: dict[str, str] = {
 # Estimators whose network is put together in Python: name of the class → module of this package that has it.
 LAYER_ESTIMATORS: dict[str, str] = {
     "FrameForecaster": ".frames",
+    "LanguageModel": ".language.estimator",
+    "SequenceAnomalyDetector": ".unsupervised.anomaly_detector",
+    "SequenceEncoder": ".unsupervised.encoder",
     "SequenceTagger": ".tagger",
     "SequenceTranscriber": ".transcriber",
+    "SequenceTranslator": ".translation.translator",
     "TreeClassifier": ".tree_classifier",
     "TreeRegressor": ".tree_regressor",
 }
@@ -61,10 +65,23 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
         raise TypeError(
             f"save: {type(estimator).__name__} is not one of lstmcore's estimators ({', '.join(_names())})."
         )
-    document = {
+    texts = {_KEY: json.dumps(document_of(estimator), allow_nan=False)}
+    if isinstance(estimator.model_, LayerModel):
+        save_layer_model(estimator.model_, path, texts)
+    else:
+        estimator.model_.save(path, texts)
+
+
+def document_of(estimator: Any) -> dict[str, Any]:
+    """What a file says of a fitted estimator beside its network, as JSON can hold it."""
+    return {
         "format": _FORMAT,
         "class": type(estimator).__name__,
-        "parameters": {name: to_json(name, value) for name, value in estimator.get_params(deep=False).items()},
+        "parameters": {
+            name: to_json(name, value)
+            for name, value in estimator.get_params(deep=False).items()
+            if name not in getattr(estimator, "_unsaved", ())
+        },
         "fitted": {
             **estimator._fitted_document(),
             **{name: _number_to_json(getattr(estimator, name)) for name in _NUMBERS},
@@ -74,11 +91,6 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
             },
         },
     }
-    texts = {_KEY: json.dumps(document, allow_nan=False)}
-    if isinstance(estimator.model_, LayerModel):
-        save_layer_model(estimator.model_, path, texts)
-    else:
-        estimator.model_.save(path, texts)
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -100,7 +112,7 @@ def load(path: str | os.PathLike[str]) -> Any:
             f"{os.fspath(path)} holds a network but no estimator. Read it with lstmcore.load_model."
         )
     try:
-        return _restore(parse_json(model.metadata[_KEY], _KEY), model)
+        return restore(parse_json(model.metadata[_KEY], _KEY), model)
     except ValueError as error:
         raise _core.ModelFileError(f"{os.fspath(path)}: {error}") from error
 
@@ -117,8 +129,8 @@ def _class_named(name: Any) -> Any:
     return getattr(importlib.import_module(home, __package__), name)
 
 
-def _restore(document: Any, model: Any) -> Any:
-    """Checks every field: the file may have been written by anyone."""
+def restore(document: Any, model: Any) -> Any:
+    """The estimator that `document_of` described. Checks every field: the file may have been written by anyone."""
     if not isinstance(document, dict) or document.get("format") != _FORMAT:
         found = document.get("format") if isinstance(document, dict) else None
         raise ValueError(f"metadata {_KEY!r} has format {found!r}; this version reads {_FORMAT}")

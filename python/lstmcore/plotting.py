@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .translation.plots import plot_attention
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "confusion_matrix_text",
+    "plot_anomalies",
+    "plot_attention",
     "plot_confusion_matrix",
     "plot_forecast",
     "plot_gate_saturation",
@@ -384,6 +388,69 @@ def plot_forecast(
     _quiet_frame(axes)
     axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0.0, 1.0), fontsize=9)
     return axes
+
+
+def plot_anomalies(detector: Any, X: Any, ax: Any = None, *, sequence: int = 0, feature: int = 0) -> NDArray[Any]:
+    """Plot a sequence with its abnormal steps marked, and below it how abnormal each step is, with the threshold.
+
+    Parameters
+    ----------
+    detector : fitted SequenceAnomalyDetector
+    X : as for ``detector.fit``
+    ax : sequence of two matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure, one above the other.
+    sequence, feature : int, default 0
+        Which of several to draw.
+
+    Returns
+    -------
+    ndarray of two matplotlib.axes.Axes
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    ValueError
+        There is no such sequence or feature, or another number of axes than two.
+    """
+    from ._validation import read_sequences
+
+    sequences = read_sequences(X)
+    for name, index, count in (
+        ("sequence", sequence, len(sequences.lengths)),
+        ("feature", feature, sequences.features),
+    ):
+        if not 0 <= index < count:
+            raise ValueError(f"{name}={index}: expected 0 to {count - 1}")
+    values = sequences.data[sequence][: int(sequences.lengths[sequence])]
+    scores = -np.asarray(detector.score_steps([values])[0])
+    if ax is None:
+        first = _new_axes(7.6, 4.4)
+        figure = first.figure
+        first.remove()
+        panels = np.asarray(figure.subplots(2, 1, sharex=True, height_ratios=(3, 2)), dtype=object)
+    else:
+        panels = np.atleast_1d(np.asarray(ax, dtype=object))
+        if panels.shape != (2,):
+            raise ValueError(f"ax: expected two axes, for series and scores, got {panels.shape}")
+    steps, marked = np.arange(len(values)), scores > -detector.step_offset_
+    series, score = panels
+    series.plot(steps, values[:, feature], color=_TRAINING, linewidth=1.2)
+    label = f"abnormal: {int(marked.sum())} of {len(steps)} steps"
+    series.plot(steps[marked], values[marked, feature], "o", color=_VALIDATION, markersize=4, label=label)
+    series.set_ylabel("value" if sequences.features == 1 else f"feature {feature}")
+    series.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=9)
+    score.plot(steps, np.maximum(scores, 1e-3), color=_INK, linewidth=0.9)
+    score.axhline(-detector.step_offset_, color=_VALIDATION, linewidth=1.2, linestyle="--", label="threshold")
+    score.set_yscale("log")
+    score.set_ylabel("− score")
+    score.set_xlabel("step")
+    score.legend(frameon=False, loc="upper left", fontsize=9)
+    for axes in panels:
+        axes.grid(axis="y", color=_GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+        _quiet_frame(axes)
+    return panels
 
 
 def _confusion(

@@ -158,6 +158,7 @@ class SequenceTagger(StepEstimator):
     """
 
     _network = TaggerNetwork
+    _quantized = "QuantizedTagger"
     _architecture = (*StepEstimator._architecture, "crf", "constraints")
     _rules: Mapping[str, Rule] = {
         **StepEstimator._rules,

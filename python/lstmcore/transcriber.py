@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from . import _core
@@ -16,7 +15,8 @@ from ._layer_network import LayerModel, Network
 from ._parameters import RULES, Rule
 from ._step_estimator import StepEstimator, as_written, choice
 from ._step_model import StepModel
-from ._steps import Steps, object_array
+from ._steps import Steps
+from ._targets import LabelSequences
 from ._transcriber_network import TranscriberNetwork
 from ._validation import read_weights
 from .metrics import edit_distance
@@ -27,7 +27,7 @@ Array = NDArray[Any]
 Self = TypeVar("Self", bound="SequenceTranscriber")
 
 
-class SequenceTranscriber(StepEstimator):
+class SequenceTranscriber(LabelSequences, StepEstimator):
     """Recurrent network that turns a sequence into a shorter sequence of labels, learnt without alignment.
 
     Connectionist temporal classification (Graves, Fernández, Gomez & Schmidhuber, 2006): at every step the network
@@ -148,13 +148,12 @@ class SequenceTranscriber(StepEstimator):
     """
 
     _network = TranscriberNetwork
+    _quantized = "QuantizedTranscriber"
     _rules: Mapping[str, Rule] = {
         **StepEstimator._rules,
         "decoder": choice("greedy", "beam"),
         "beam_width": RULES["hidden_size"],
     }
-
-    classes_: Array
 
     def __init__(
         self,
@@ -254,45 +253,13 @@ class SequenceTranscriber(StepEstimator):
         return samples, targets
 
     def _read_targets(self, y: Any, reset: bool, name: str, classes: Any = None) -> Array:
-        if isinstance(y, str) or not (isinstance(y, (list, tuple)) or hasattr(y, "__array__")):
-            raise TypeError(f"{name}: expected N sequences of labels, got {type(y).__name__}")
-        arrays = []
-        for n, labels in enumerate(y):
-            if isinstance(labels, str):
-                raise TypeError(
-                    f"{name}[{n}] is one text. Expected a sequence of labels: list({labels[:20]!r}), for example."
-                )
-            array = np.asarray(labels)
-            if array.ndim != 1:
-                raise ValueError(f"{name}[{n}]: expected a sequence of labels, (L,), got {repr(labels)[:60]}")
-            if array.dtype.kind == "U" and not all(isinstance(label, str) for label in labels):
-                raise ValueError(f"{name}[{n}]: labels that are text do not mix with others")
-            arrays.append(array)
-        flat = np.array([label for array in arrays for label in array.tolist()])
-        if flat.dtype.kind in "US" and not all(array.dtype.kind in "USO" for array in arrays if len(array)):
-            raise ValueError(f"{name}: labels that are text do not mix with others")
-        if flat.dtype.kind == "O" or (flat.dtype.kind == "f" and not np.isfinite(flat).all()):
-            raise ValueError(f"{name}: labels are text or integers; None and NaN are none")
-        if len(flat):
-            check_classification_targets(flat)
-        given = None if classes is None else np.unique(np.asarray(classes))
-        if reset:
-            self.classes_ = np.unique(flat) if given is None else given
-            if not len(self.classes_):
-                raise ValueError(f"{name} has no labels at all.")
-        elif given is not None and not np.array_equal(given, self.classes_):
-            raise ValueError(f"classes={given.tolist()!r} are not those of the first call, {self.classes_.tolist()!r}.")
-        places = {label: k for k, label in enumerate(self.classes_.tolist())}
-        found = []
-        for n, array in enumerate(arrays):
-            codes = np.array([places.get(label, -1) for label in array.tolist()], dtype=np.int64)
-            if (codes < 0).any():
-                raise ValueError(
-                    f"{name}[{n}]: the label {array[np.argmax(codes < 0)].item()!r} is unknown. Known labels: "
-                    f"{', '.join(map(repr, self.classes_.tolist()[:10]))}."
-                )
-            found.append(codes)
-        return object_array(found)
+        if isinstance(y, (list, tuple, np.ndarray)):
+            for n, labels in enumerate(y):
+                if isinstance(labels, str):
+                    raise TypeError(
+                        f"{name}[{n}] is one text. Expected a sequence of labels: list({labels[:20]!r}), for example."
+                    )
+        return self._read_label_sequences(y, reset, name, classes)
 
     def _score_outputs(self, outputs: Array, y: Array, sample_weight: Array | None) -> float:
         blank = len(self.classes_)

@@ -5,8 +5,10 @@
 #include <lstmcore/conv.hpp>
 #include <lstmcore/crf.hpp>
 #include <lstmcore/ctc.hpp>
+#include <lstmcore/decoder.hpp>
 #include <lstmcore/dense.hpp>
 #include <lstmcore/edge.hpp>
+#include <lstmcore/language.hpp>
 #include <lstmcore/model.hpp>
 #include <lstmcore/optimiser.hpp>
 #include <lstmcore/recurrent.hpp>

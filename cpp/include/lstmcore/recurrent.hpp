@@ -105,6 +105,8 @@ class LSTMCORE_API Recurrent {
 
  private:
   friend class Model;
+  friend struct RecurrentAccess;
+  friend struct DecoderAccess;
   std::unique_ptr<engine::RecurrentEngine> impl_;
 };
 

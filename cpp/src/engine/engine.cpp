@@ -41,6 +41,7 @@ class EngineOfThisIsa final : public engine::Engine {
     return config.dtype == Dtype::float32 ? lstmcore::make_tree<float>(config) : lstmcore::make_tree<double>(config);
   }
   const engine::LabellingEngine& labelling(Dtype dtype) const override { return labelling_of(dtype); }
+  const engine::LanguageEngine& language(Dtype dtype) const override { return language_of(dtype); }
   std::unique_ptr<engine::EdgeEngine> make_edge(const EdgeProgram& program) const override {
     return lstmcore::make_edge(program);
   }

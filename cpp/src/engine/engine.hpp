@@ -6,8 +6,10 @@
 #include <lstmcore/conv.hpp>
 #include <lstmcore/crf.hpp>
 #include <lstmcore/ctc.hpp>
+#include <lstmcore/decoder.hpp>
 #include <lstmcore/dense.hpp>
 #include <lstmcore/edge.hpp>
+#include <lstmcore/language.hpp>
 #include <lstmcore/trainer.hpp>
 #include <lstmcore/tree.hpp>
 
@@ -20,6 +22,13 @@ class TapeEngine {
   virtual ~TapeEngine() = default;
   virtual std::int64_t sequences() const noexcept = 0;
   virtual const std::vector<std::int64_t>& lengths() const noexcept = 0;
+};
+
+/// Single steps of a number of sequences, with weights packed once.
+class StepsEngine {
+ public:
+  virtual ~StepsEngine() = default;
+  virtual void step(const void* x, void* const* state, void* y) = 0;
 };
 
 class RecurrentEngine {
@@ -40,6 +49,14 @@ class RecurrentEngine {
   virtual void backward(TapeEngine& tape, const void* const* dy, const void* const* d_final, void* const* dx,
                         void* const* d_initial, void* gradient) const = 0;
   virtual void step(const void* x, std::int64_t count, void* const* state, void* y) const = 0;
+  /// For the weights as they are now.
+  virtual std::unique_ptr<StepsEngine> make_steps(std::int64_t count) const = 0;
+  // As a decoder, with tapes of its own.
+  virtual std::unique_ptr<TapeEngine> make_decoder_tape() const = 0;
+  virtual void decode(const DecoderConfig& config, const DecoderWeights& weights, const DecoderInput& input,
+                      const DecoderOutput& output, TapeEngine* tape) const = 0;
+  virtual void decode_backward(TapeEngine& tape, const DecoderWeights& weights, const void* d_outputs,
+                               const DecoderGradients& gradients) const = 0;
 };
 
 class TreeTapeEngine {
@@ -135,6 +152,29 @@ class LabellingEngine {
   ~LabellingEngine() = default;
 };
 
+/// Embeddings, softmax over many symbols, generation; no state of their own.
+class LanguageEngine {
+ public:
+  virtual void embed(const Embedding& embedding, const std::int32_t* codes, std::int64_t count, void* rows) const = 0;
+  virtual void embed_backward(const Embedding& embedding, const std::int32_t* codes, std::int64_t count,
+                              const void* rows, void* gradient, int n_threads) const = 0;
+  virtual double softmax_loss(const DenseLayer& layer, const void* x, std::int64_t rows, const std::int32_t* labels,
+                              double* losses, const SoftmaxGradient* gradient, int n_threads) const = 0;
+  virtual double sampled_softmax_loss(const DenseLayer& layer, const void* x, std::int64_t rows,
+                                      const std::int32_t* labels, const SampledSymbols& samples, double* losses,
+                                      const SoftmaxGradient* gradient, int n_threads) const = 0;
+  virtual void log_probabilities(const OutputParts& output, const void* x, std::int64_t rows, std::int64_t inputs,
+                                 void* out, int n_threads) const = 0;
+  virtual std::vector<std::vector<std::int32_t>> generate(const RecurrentEngine& layers, const Embedding& embedding,
+                                                          const OutputParts& output,
+                                                          const std::vector<std::int32_t>& first, void* const* state,
+                                                          std::int64_t length, const SamplingOptions& options,
+                                                          const Cancel& cancel) const = 0;
+
+ protected:
+  ~LanguageEngine() = default;
+};
+
 class ModelEngine {
  public:
   virtual ~ModelEngine() = default;
@@ -186,6 +226,7 @@ class Engine {
                                                           const std::vector<TensorInfo>& tensors) const = 0;
   virtual std::unique_ptr<TreeEngine> make_tree(const TreeConfig& config) const = 0;
   virtual const LabellingEngine& labelling(Dtype dtype) const = 0;
+  virtual const LanguageEngine& language(Dtype dtype) const = 0;
   /// program: checked, and outlives what is made.
   virtual std::unique_ptr<EdgeEngine> make_edge(const EdgeProgram& program) const = 0;
 

@@ -18,6 +18,7 @@ std::unique_ptr<engine::OptimiserEngine> make_optimiser(const TrainerConfig& con
 template <class T>
 std::unique_ptr<engine::TreeEngine> make_tree(const TreeConfig& config);
 const engine::LabellingEngine& labelling_of(Dtype dtype);
+const engine::LanguageEngine& language_of(Dtype dtype);
 
 std::unique_ptr<engine::EdgeEngine> make_edge(const EdgeProgram& program);
 

@@ -5,7 +5,7 @@
 #include "cells/registry.hpp"
 #include "engine/engine.hpp"
 #include "model/init.hpp"
-#include "sequence/stack.hpp"
+#include "sequence/attention_decoder.hpp"
 
 #include <atomic>
 
@@ -21,6 +21,52 @@ class RecurrentTape final : public engine::TapeEngine {
   template <class>
   friend class RecurrentLayers;
   StackWorkspace<T> workspace_;
+  std::vector<std::int64_t> lengths_;
+};
+
+/// Steps of `count` sequences; borrows the layers and keeps their weights as they were when it was made.
+template <class T>
+class RecurrentSteps final : public engine::StepsEngine {
+ public:
+  RecurrentSteps(const Stack<T>& stack, const T* parameters, std::int64_t count, int n_threads)
+      : stack_(stack), lengths_(static_cast<std::size_t>(count), 1), x_(lengths_.size()), y_(lengths_.size()) {
+    stack_.pack(parameters, packed_);
+    options_.n_threads = stack_.threads_for(count, n_threads);
+  }
+
+  void step(const void* x, void* const* state, void* y) override {
+    const StackShape& shape = stack_.shape();
+    for (std::size_t n = 0; n < lengths_.size(); ++n) {
+      x_[n] = static_cast<const T*>(x) + static_cast<std::int64_t>(n) * shape.input;
+      y_[n] = static_cast<T*>(y) + static_cast<std::int64_t>(n) * shape.directions * shape.output;
+    }
+    options_.initial = state;
+    options_.y = y_.data();
+    options_.final_state = state;  // read at the start, written at the end
+    const Sequences sequences{x_.data(), lengths_.data(), static_cast<std::int64_t>(lengths_.size()), shape.input};
+    stack_.forward(sequences, nullptr, &packed_, options_, workspace_);
+  }
+
+ private:
+  const Stack<T>& stack_;
+  typename Stack<T>::Packed packed_;
+  StackWorkspace<T> workspace_;
+  ForwardOptions<T> options_;
+  std::vector<std::int64_t> lengths_;
+  std::vector<const void*> x_;
+  std::vector<void*> y_;
+};
+
+template <class T>
+class DecoderTapeOf final : public engine::TapeEngine {
+ public:
+  std::int64_t sequences() const noexcept override { return static_cast<std::int64_t>(lengths_.size()); }
+  const std::vector<std::int64_t>& lengths() const noexcept override { return lengths_; }
+
+ private:
+  template <class>
+  friend class RecurrentLayers;
+  DecoderWorkspace<T> workspace_;
   std::vector<std::int64_t> lengths_;
 };
 
@@ -100,6 +146,44 @@ class RecurrentLayers final : public engine::RecurrentEngine {
     stack_.forward(sequences, parameters_.data(), nullptr, options, workspace->stack);
   }
 
+  std::unique_ptr<engine::StepsEngine> make_steps(std::int64_t count) const override {
+    return std::make_unique<RecurrentSteps<T>>(stack_, parameters_.data(), count, config_.n_threads);
+  }
+
+  std::unique_ptr<engine::TapeEngine> make_decoder_tape() const override {
+    return std::make_unique<DecoderTapeOf<T>>();
+  }
+
+  void decode(const DecoderConfig& config, const DecoderWeights& weights, const DecoderInput& input,
+              const DecoderOutput& output, engine::TapeEngine* tape) const override {
+    const AttentionDecoder<T> decoder(stack_, parameters_.data());
+    ForwardOptions<T> options;
+    options.n_threads = threads({nullptr, input.lengths, input.count, 0});
+    if (tape == nullptr) {
+      const auto workspace = decoders_.borrow();
+      decoder.forward(config, weights, input, output, options, *workspace);
+      return;
+    }
+    auto& recording = static_cast<DecoderTapeOf<T>&>(*tape);
+    recording.lengths_.assign(input.lengths, input.lengths + input.count);
+    options.record = true;
+    options.dropout_seed = mix(config_.seed, dropout_draws_.fetch_add(1, std::memory_order_relaxed));
+    decoder.forward(config, weights, input, output, options, recording.workspace_);
+  }
+
+  void decode_backward(engine::TapeEngine& tape, const DecoderWeights& weights, const void* d_outputs,
+                       const DecoderGradients& gradients) const override {
+    DecoderWorkspace<T>& ws = static_cast<DecoderTapeOf<T>&>(tape).workspace_;
+    if (!ws.run.recorded) {
+      throw std::invalid_argument(
+          "tape: its recording was used up by an earlier decode_backward(); run decode() with the tape again");
+    }
+    BackwardOptions<T> options;
+    options.n_threads = stack_.threads_for(ws.run.layout.rows(), config_.n_threads);
+    AttentionDecoder<T>(stack_, parameters_.data())
+        .backward(weights, static_cast<const T*>(d_outputs), gradients, options, ws);
+  }
+
  private:
   struct StepWorkspace {
     StackWorkspace<T> stack;
@@ -137,6 +221,7 @@ class RecurrentLayers final : public engine::RecurrentEngine {
   std::vector<T> parameters_;
   mutable Pool<StackWorkspace<T>> pool_;
   mutable Pool<StepWorkspace> steps_;
+  mutable Pool<DecoderWorkspace<T>> decoders_;
   mutable std::atomic<std::uint64_t> dropout_draws_{0};
 };
 

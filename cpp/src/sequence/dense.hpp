@@ -136,10 +136,15 @@ class Dense {
   /// Elements of scratch that one thread needs for weight_gradient().
   std::int64_t scratch() const noexcept { return WeightGradient<T>::scratch(width_); }
 
+  /// Outputs whose rows of dW a member writes; the last may lie in the padding.
+  Member::Range gradient_share(Member member) const noexcept {
+    return member.share(stride(), WeightGradient<T>::kTileRows);
+  }
+
   /// dW and db (null: none) over all rows: this member's outputs, each a sum in the order of the rows.
   void weight_gradient(std::int64_t rows, Rows<const T> dy, Rows<const T> x, T* dw, T* db, T* scratch,
                        Member member) const noexcept {
-    const Member::Range range = member.share(stride(), WeightGradient<T>::kTileRows);
+    const Member::Range range = gradient_share(member);
     for (std::int64_t group = 0; group < groups_; ++group) {
       GradientOperand<T> operand;
       operand.rows = x.columns(group * padded<T>(width_));

@@ -124,6 +124,21 @@ class Direction {
     group.wait();
   }
 
+  // A step at a time, for drivers that have work between the steps: sequences [first, last) on the calling thread,
+  // last at most those that run at t. Not with 8-bit weights.
+
+  static void forward_step(const Pass& pass, std::int64_t t, std::int64_t first, std::int64_t last) noexcept {
+    if (first >= last) return;
+    const std::int64_t base = pass.layout->offset(t);
+    input_product(pass, base, {first, last}, {0, blocks_of<T>(pass.hidden())}, nullptr);
+    if (pass.shape->cell.normalised) GeneralStep<T>::normalise_input(pass, base, first, last);
+    step(pass, t, pass.recording ? 0 : base, Split(pass, first, last));
+  }
+
+  static void backward_step(const Pass& pass, std::int64_t t, std::int64_t first, std::int64_t last) noexcept {
+    if (first < last) step_back(pass, t, Split(pass, first, last), Group{});
+  }
+
  private:
   /// What one thread of a group takes.
   struct Split {
@@ -131,6 +146,9 @@ class Direction {
     std::int64_t first_sequence = 0, last_sequence = 0;
     std::int64_t first_block = 0, last_block = 0;
     Int8Rows* rounded = nullptr;  ///< this thread's room; 8-bit weights only
+
+    Split(const Pass& pass, std::int64_t first, std::int64_t last) noexcept
+        : first_sequence(first), last_sequence(last), last_block(blocks_of<T>(pass.hidden())) {}
 
     Split(const Pass& pass, Member member) noexcept {
       constexpr std::int64_t kFewestSequences = 4;  // below that a register tile runs half empty
@@ -152,26 +170,36 @@ class Direction {
   };
 
   static void input_product(const Pass& pass, std::int64_t base, std::int64_t rows, Member member) noexcept {
-    const int gates = pass.shape->gates;
     const std::int64_t blocks = blocks_of<T>(pass.hidden());
+    // Rows are shared out, or blocks of units when there are fewer rows than tiles need.
+    Int8Rows* const rounded = pass.int8 == nullptr ? nullptr : pass.rounded + member.id;
+    if (rows >= 12 * member.size) {
+      input_product(pass, base, member.share(rows, 12), {0, blocks}, rounded);
+    } else {
+      input_product(pass, base, {0, rows}, member.share(blocks), rounded);
+    }
+  }
+
+  /// rounded: the calling thread's room; 8-bit weights only.
+  static void input_product(const Pass& pass, std::int64_t base, Member::Range mine, Member::Range block,
+                            Int8Rows* rounded) noexcept {
+    const int gates = pass.shape->gates;
     const Rows<T> to = pass.gates.from(pass.recording ? base : 0);
     std::int64_t depth = 0;
     for (int s = 0; s < pass.segment_count; ++s) depth += pass.segments[static_cast<std::size_t>(s)].depth;
     // Under layer normalisation the bias comes after it.
     const Start first = pass.shape->cell.normalised ? Start::zero : Start::bias;
-    // Rows are shared out, or blocks of units when there are fewer rows than tiles need.
-    const bool by_rows = rows >= 12 * member.size;
-    const Member::Range mine = by_rows ? member.share(rows, 12) : Member::Range{0, rows};
-    const Member::Range block = by_rows ? Member::Range{0, blocks} : member.share(blocks);
-    if (rows == 1 && pass.int8 == nullptr) {
-      for (int s = 0; s < pass.segment_count; ++s) single_input(pass, s, base, block, to[0]).run();
+    if (mine.end - mine.begin == 1 && pass.int8 == nullptr) {
+      for (int s = 0; s < pass.segment_count; ++s) {
+        single_input(pass, s, base + mine.begin, block, to[mine.begin]).run();
+      }
       return;
     }
     for (std::int64_t row = mine.begin; row < mine.end; row += kRowBlock) {
       const std::int64_t m = std::min(kRowBlock, mine.end - row);
       if constexpr (std::is_same_v<T, float>) {
         if (pass.int8 != nullptr) {
-          int8_input(pass, base + row, m, depth, block, to.from(row), pass.rounded[member.id]);
+          int8_input(pass, base + row, m, depth, block, to.from(row), *rounded);
           continue;
         }
       }

@@ -171,16 +171,34 @@ class LayerGradients {
   /// d_below (+)= Wᵀ · gradients of pre-activations: this member's rows. hp: distance of the segments' columns.
   static void input(const Pass& pass, Start start, std::int64_t distance, Rows<T> d_below, Member member) noexcept {
     const Member::Range range = member.share(pass.layout->rows(), 12);
+    input(pass, start, distance, d_below, range, d_input(pass).from(range.begin));
+  }
+  /// The same for rows [begin, end) of one step that backward has just left. scratch: room for as many rows of gates;
+  /// used under layer normalisation only, whose own gradients come after all steps.
+  static void input_of_step(const Pass& pass, Rows<T> d_below, Member::Range range, Rows<T> scratch) noexcept {
+    Rows<const T> dx = pass.gates.from(range.begin).read();
+    if (pass.shape->cell.normalised) {
+      const LayerNorm<T> norm(GeneralStep<T>::gate_groups(pass));
+      for (std::int64_t row = range.begin; row < range.end; ++row) {
+        norm.backward(pass.normal_x[row], pass.deviation_x[row], pass.weights.gain_x, pass.gates[row],
+                      scratch[row - range.begin]);
+      }
+      dx = scratch.read();
+    }
+    input(pass, Start::zero, 0, d_below, range, dx);
+  }
+
+ private:
+  static void input(const Pass& pass, Start start, std::int64_t distance, Rows<T> d_below, Member::Range range,
+                    Rows<const T> dx) noexcept {
     if (range.begin >= range.end) return;
-    const Rows<const T> dx = d_input(pass);
     for (int s = 0; s < pass.segment_count; ++s) {
       const Panels<T>& back = pass.back.input[static_cast<std::size_t>(s)];
-      rows_times_panels<T>(start, range.end - range.begin, dx[range.begin], dx.stride, back, 0, back.count(),
+      rows_times_panels<T>(start, range.end - range.begin, dx.data, dx.stride, back, 0, back.count(),
                            d_below[range.begin] + s * distance, d_below.stride);
     }
   }
 
- private:
   static bool reads_state(const StackShape& shape, std::size_t s) noexcept {
     if (s >= shape.first_feedback()) return true;
     for (std::size_t k = 0; k < shape.cell.vectors; ++k) {

@@ -10,6 +10,9 @@
 
 LSTMCORE_BEGIN_NAMESPACE
 
+template <class>
+class AttentionDecoder;
+
 template <class T>
 class Stack {
  public:
@@ -82,11 +85,7 @@ class Stack {
       if (pack && blocks_ != nullptr) {
         blocks_->pack(parameters, ws.own.blocks(), member);
       } else if (pack) {
-        if (shape_.cell.expands()) {
-          ws.own.expand(shape_, slots_, parameters, member);
-          crew.team.wait(member.size);
-        }
-        ws.own.pack(shape_, slots_, parameters, member);
+        pack_own(parameters, crew, ws, member);
       }
       if (options.record && blocks_ == nullptr) fill_masks(options, ws, member);
       if (blocks_ != nullptr) blocks_->fill_masks(options, ws, member);
@@ -133,31 +132,14 @@ class Stack {
       dx = {ws.arena.template take<T>(rows * stride), stride};
     }
     if (blocks_ != nullptr) return backward_blocks(parameters, options, d_out, dx, ws, fill_top);
-    std::array<PreviousRows<T>, 2> previous;
-    for (std::size_t d = 0; d < static_cast<std::size_t>(shape_.directions); ++d) {
-      previous[d] = LayerGradients<T>::allocate(shape_, rows, ws.arena);
-    }
-    const std::int64_t scratch_size = LayerGradients<T>::scratch(shape_);
-    T* const scratch = ws.arena.template take<T>(scratch_size * options.n_threads);
-    builder({}).backward(options, d_out, ws);
-    if (shape_.cell.expands()) clear_reduced(options.gradient);
+    const BackwardRoom room = prepare_backward(options, d_out, ws);
+    const std::array<PreviousRows<T>, 2>& previous = room.previous;
     Crew crew;
     parallel(options.n_threads, [&](Member member) {
-      if (shape_.cell.expands()) {
-        for (std::int64_t i = 0; i < shape_.slots(); ++i) {
-          const auto slot = static_cast<std::size_t>(i);
-          Expansion<T>::expand(shape_, i / shape_.directions, slots_[slot], parameters, ws.passes[slot].back.room,
-                               member);
-        }
-        crew.team.wait(member.size);
-      }
-      for (std::int64_t i = 0; i < shape_.slots(); ++i) {
-        const auto slot = static_cast<std::size_t>(i);
-        BackPacking<T>::pack(shape_, i / shape_.directions, slots_[slot], parameters, ws.passes[slot].back, member);
-      }
+      pack_back(parameters, crew, ws, member);
       fill_top(d_out[0], member);
       crew.team.wait(member.size);
-      T* const own_scratch = scratch + member.id * scratch_size;
+      T* const own_scratch = room.scratch_of(member);
       for (std::int64_t layer = shape_.layers - 1; layer >= 0; --layer) {
         run_directions(member, crew, options.cancel, [&](int direction, const Group& group) {
           const Pass& pass = ws.pass(shape_, layer, direction);
@@ -203,11 +185,60 @@ class Stack {
   }
 
  private:
+  friend class AttentionDecoder<T>;
+
   struct Crew {
     SpinBarrier team;
     std::array<SpinBarrier, 2> group;
     std::array<bool, 2> stop{};
   };
+
+  /// What the gradients of weights need beside the passes.
+  struct BackwardRoom {
+    std::array<PreviousRows<T>, 2> previous;
+    T* scratch = nullptr;
+    std::int64_t scratch_size = 0;
+
+    T* scratch_of(Member member) const noexcept { return scratch + member.id * scratch_size; }
+  };
+
+  BackwardRoom prepare_backward(const BackwardOptions<T>& options, const std::array<Rows<T>, 2>& d_out,
+                                Workspace& ws) const {
+    BackwardRoom room;
+    for (std::size_t d = 0; d < static_cast<std::size_t>(shape_.directions); ++d) {
+      room.previous[d] = LayerGradients<T>::allocate(shape_, ws.layout.rows(), ws.arena);
+    }
+    room.scratch_size = LayerGradients<T>::scratch(shape_);
+    room.scratch = ws.arena.template take<T>(room.scratch_size * options.n_threads);
+    builder({}).backward(options, d_out, ws);
+    if (shape_.cell.expands()) clear_reduced(options.gradient);
+    return room;
+  }
+
+  /// This member's share of the weights for forward.
+  void pack_own(const T* parameters, Crew& crew, Workspace& ws, Member member) const {
+    if (shape_.cell.expands()) {
+      ws.own.expand(shape_, slots_, parameters, member);
+      crew.team.wait(member.size);
+    }
+    ws.own.pack(shape_, slots_, parameters, member);
+  }
+
+  /// This member's share of the weights for backward.
+  void pack_back(const T* parameters, Crew& crew, Workspace& ws, Member member) const {
+    if (shape_.cell.expands()) {
+      for (std::int64_t i = 0; i < shape_.slots(); ++i) {
+        const auto slot = static_cast<std::size_t>(i);
+        Expansion<T>::expand(shape_, i / shape_.directions, slots_[slot], parameters, ws.passes[slot].back.room,
+                             member);
+      }
+      crew.team.wait(member.size);
+    }
+    for (std::int64_t i = 0; i < shape_.slots(); ++i) {
+      const auto slot = static_cast<std::size_t>(i);
+      BackPacking<T>::pack(shape_, i / shape_.directions, slots_[slot], parameters, ws.passes[slot].back, member);
+    }
+  }
 
   void allocate(Packed& packed) const {
     if (blocks_ != nullptr) {
@@ -307,8 +338,10 @@ class Stack {
     }
   }
 
-  /// A layer's input under dropout (per step) and variational dropout (per sequence).
-  void mask_input(const ForwardOptions<T>& options, std::int64_t layer, Workspace& ws, Member member) const noexcept {
+  /// A layer's input under dropout (per step) and variational dropout (per sequence). apply: multiplies the input too,
+  /// which is there already; without, only the factors are made.
+  void mask_input(const ForwardOptions<T>& options, std::int64_t layer, Workspace& ws, Member member,
+                  bool apply = true) const noexcept {
     const auto l = static_cast<std::size_t>(layer);
     const Rows<T>& mask = ws.mask[l];
     const Rows<const T> from = layer == 0 ? ws.x : ws.out[l - 1].read();
@@ -344,7 +377,7 @@ class Stack {
         }
         for (std::int64_t k = 0; k < mask.stride; ++k) {
           if (shared != nullptr) factors[k] *= shared[k];
-          ws.masked[l][row][k] = from[row][k] * factors[k];
+          if (apply) ws.masked[l][row][k] = from[row][k] * factors[k];
         }
       }
     }

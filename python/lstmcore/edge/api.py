@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from .._unrolled import read_targets
 from .._validation import SequenceArrays, read_sequences
-from ..inference.dynamic_int8 import quantize_dynamic
 from ..model import DYNAMIC_INT8, Model
 from .calibration import RANGES, Observed, observe
 from .finetune import finetune
@@ -42,20 +41,13 @@ def quantize(
     finetune_learning_rate: float = 3e-4,
     training: dict[str, Any] | None = None,
     seed: int = 0,
-) -> QuantizedModel | Model:
+) -> QuantizedModel:
     """As `SequenceEstimator.quantize` says. training: options of fine-tuning's trainer beyond those of a plain head."""
     if scheme == DYNAMIC_INT8:
-        arguments = {
-            "X_calibration": (X_calibration, None),
-            "weights": (weights, "int8"),
-            "ranges": (ranges, "mse"),
-            "y": (y, None),
-            "finetune_epochs": (finetune_epochs, 0),
-            "finetune_learning_rate": (finetune_learning_rate, 3e-4),
-            "random_state": (seed, 0),
-        }
-        given = {name: value for name, (value, default) in arguments.items() if not _is(value, default)}
-        return quantize_dynamic(model, **given)
+        raise ValueError(
+            f"quantize: scheme={DYNAMIC_INT8!r} is there for SequenceClassifier, SequenceRegressor and lstmcore.Model "
+            f"only. Use {', '.join(map(repr, SCHEMES))}."
+        )
     if model.config["quantization"] != "none":
         raise ValueError(
             f"quantize: this model is quantised already ({model.config['quantization']}). Quantise the one that it was "
@@ -129,11 +121,6 @@ def quantize(
     result = QuantizedModel(program, model.classes, model.single_target)
     result.report_ = _report(result, network, sequences, y, scheme, weights, ranges, layers, losses)
     return result
-
-
-def _is(value: Any, default: Any) -> bool:
-    """Whether an argument was left out; data are never compared element by element."""
-    return value is default or (isinstance(value, (str, int, float)) and value == default)
 
 
 def _training_targets(y: Any, count: int, model: Model) -> Array:

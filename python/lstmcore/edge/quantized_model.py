@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from pathlib import Path
@@ -26,6 +27,12 @@ __all__ = ["QuantizedModel", "QuantizedStream"]
 Array = NDArray[Any]
 
 _Q16 = 2.0**-16
+# "kind" in files → module and name of the class.
+_KINDS = {
+    "tagger": (".quantized_steps", "QuantizedTagger"),
+    "transcriber": (".quantized_steps", "QuantizedTranscriber"),
+    "forecaster": (".quantized_forecaster", "QuantizedForecaster"),
+}
 
 
 class QuantizedStream:
@@ -87,6 +94,10 @@ class QuantizedModel:
         A program that the runtime cannot rely on: shapes, ranges, sums that could overflow.
     """
 
+    #: Of subclasses, in files: their name, and arguments beyond those of this class.
+    kind: str | None = None
+    _more: tuple[str, ...] = ()
+
     def __init__(
         self,
         program: Program,
@@ -100,9 +111,14 @@ class QuantizedModel:
         self.report_ = report
         self.n_features_in_ = program.inputs
         self._core = start(program)
+        self._check()
+
+    def _check(self) -> None:
+        """ValueError where program, classes and single_target do not fit together."""
+        program, classes = self.program, self.classes_
         if classes is not None and (len(classes) != program.outputs or not program.softmax):
             raise ValueError(f"classes: {len(classes)} labels for {program.outputs} outputs, softmax={program.softmax}")
-        if single_target and (program.softmax or program.outputs != 1):
+        if self.single_target and (program.softmax or program.outputs != 1):
             raise ValueError(f"single_target: {program.outputs} outputs, softmax={program.softmax}")
 
     @property
@@ -114,7 +130,7 @@ class QuantizedModel:
         first = self.program.layers[0]
         direction = "bidirectional " if self.program.directions == 2 else ""
         return (
-            f"QuantizedModel({self.scheme}, {direction}{first.cell}, I={self.program.inputs}, H={first.hidden}, "
+            f"{type(self).__name__}({self.scheme}, {direction}{first.cell}, I={self.program.inputs}, H={first.hidden}, "
             f"L={len(self.program.layers) // self.program.directions}, K={self.program.outputs})"
         )
 
@@ -195,8 +211,8 @@ class QuantizedModel:
         sequences = read_sequences(X)
         if sequences.features != self.n_features_in_:
             raise ValueError(
-                f"X has {sequences.features} features, but QuantizedModel is expecting {self.n_features_in_} features "
-                "as input."
+                f"X has {sequences.features} features, but {type(self).__name__} is expecting {self.n_features_in_} "
+                "features as input."
             )
         return sequences
 
@@ -206,13 +222,18 @@ class QuantizedModel:
 
     def _as_outputs(self, raw: Array) -> Array:
         """(…, K) as the device gives it → probabilities, or numbers in the units of y."""
-        scores = raw.astype(np.float64) * (1.0 if self.program.kind == "float32" else _Q16)
+        scores = self._scores(raw)
         if self.program.softmax:
             terms = np.exp(scores - scores.max(axis=-1, keepdims=True))
             probabilities: Array = terms / terms.sum(axis=-1, keepdims=True)
             return probabilities
         targets: Array = scores * self.program.output_scale + self.program.output_mean
         return targets
+
+    def _scores(self, raw: Array) -> Array:
+        """(…, K) as the device gives it → what the head's last layer gives."""
+        scores: Array = raw.astype(np.float64) * (1.0 if self.program.kind == "float32" else _Q16)
+        return scores
 
     # --- streams -----------------------------------------------------------------------------------------------------
 
@@ -270,13 +291,21 @@ class QuantizedModel:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes one safetensors file, atomically; `lstmcore.load` and `load_model` read it."""
-        document: dict[str, Any] = {
+        x = _test_input(self.program)
+        write_program(self.program, path, json.dumps(self._document(), allow_nan=False), (x, self._core.run([x])))
+
+    def _document(self) -> dict[str, Any]:
+        """What the file says beside the program; further entries are arguments of the class."""
+        return {
             "single": bool(self.single_target),
             "classes": None if self.classes_ is None else labels_to_json(self.classes_),
             "report": None if self.report_ is None else self.report_.to_json(),
+            **({} if self.kind is None else {"kind": self.kind}),
         }
-        x = _test_input(self.program)
-        write_program(self.program, path, json.dumps(document, allow_nan=False), (x, self._core.run([x])))
+
+    def _export_labels(self) -> list[Any] | None:
+        """One for each output of the device."""
+        return None if self.classes_ is None else self.classes_.tolist()
 
     def export_c(
         self, folder: str | os.PathLike[str], name: str = "model", *, example: ArrayLike | None = None
@@ -309,13 +338,13 @@ class QuantizedModel:
             folder,
             name,
             example=_test_input(self.program) if example is None else np.asarray(example),
-            labels=None if self.classes_ is None else self.classes_.tolist(),
+            labels=self._export_labels(),
             title=repr(self),
         )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> QuantizedModel:
-        """The model that `save` wrote.
+        """The model that `save` wrote, of the class that wrote it.
 
         Raises `lstmcore.ModelFileError` for a file that is damaged or another kind of file, OSError where it cannot be
         read.
@@ -323,13 +352,19 @@ class QuantizedModel:
         program, text, (x, recorded) = read_program(path)
         try:
             document = parse_json(text, "quantized")
-            if not isinstance(document, dict) or set(document) != {"single", "classes", "report"}:
+            if not isinstance(document, dict) or not {"single", "classes", "report"} <= set(document):
                 raise ValueError("metadata 'quantized' is not an object with 'single', 'classes' and 'report'")
             if not isinstance(document["single"], bool):
                 raise ValueError("metadata 'quantized': 'single' is neither true nor false")
             classes = None if document["classes"] is None else labels_from_json(document["classes"])
             report = None if document["report"] is None else QuantizationReport.from_json(document["report"])
-            model = cls(program, classes, document["single"], report)
+            kind = _class_of(document.get("kind"))
+            more = {name: document[name] for name in set(document) - {"single", "classes", "report", "kind"}}
+            if set(more) != set(kind._more):
+                raise ValueError(
+                    f"metadata 'quantized': {', '.join(sorted(more)) or 'nothing'} is told beyond the rest"
+                )
+            model = kind(program, classes, document["single"], report, **more)
             found = model._core.run([x])
             close = np.array_equal(found, recorded) if program.kind != "float32" else _close(found, recorded)
             if not close:
@@ -337,6 +372,17 @@ class QuantizedModel:
         except (TypeError, ValueError) as error:
             raise _core.ModelFileError(f"{os.fspath(path)}: {error}") from error
         return model
+
+
+def _class_of(kind: Any) -> type[QuantizedModel]:
+    """The class that a file's "kind" means."""
+    if kind is None:
+        return QuantizedModel
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ValueError(f"metadata 'quantized': kind {kind!r}; known are {', '.join(_KINDS)}")
+    home, name = _KINDS[kind]
+    made: type[QuantizedModel] = getattr(importlib.import_module(home, __package__), name)
+    return made
 
 
 def _close(found: Array, recorded: Array) -> bool:

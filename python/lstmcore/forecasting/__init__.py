@@ -1,0 +1,1 @@
+"""Parts of SequenceForecaster that stand on their own."""

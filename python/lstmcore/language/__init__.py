@@ -1,0 +1,1 @@
+"""Language models: the next symbol of a text, and texts made up symbol by symbol."""

@@ -1,0 +1,1 @@
+"""SequenceTranslator: encoder-decoder networks. See `lstmcore.SequenceTranslator`."""
