@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-DTYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+DTYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "I8": np.dtype("i1"), "U8": np.dtype("u1")}
 
 
 def split(data: bytes) -> tuple[dict[str, Any], bytes]:

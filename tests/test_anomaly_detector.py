@@ -14,10 +14,10 @@ from sklearn.exceptions import NotFittedError
 
 import lstmcore
 from lstmcore import ModelFileError, SequenceAnomalyDetector, _core
-from lstmcore.unsupervised.anomaly_detector import _lower_quantile
 from lstmcore.unsupervised.detector_model import DetectorModel
 from lstmcore.unsupervised.forecast_network import START, ForecastNetwork
 from lstmcore.unsupervised.pieces import beginnings, cut_pieces
+from lstmcore.unsupervised.thresholds import lower_quantile
 
 Array = NDArray[Any]
 
@@ -156,9 +156,9 @@ def test_errors_at_the_start_are_compared_with_others_there() -> None:
 
 def test_quantile_lies_between_scores_and_weights_count_as_copies() -> None:
     scores, weights = np.array([3.0, 1.0, 2.0, 4.0]), np.array([1.0, 1.0, 2.0, 0.0])
-    assert _lower_quantile(scores, weights, 0.25) == 1.5
-    assert _lower_quantile(np.repeat(scores, weights.astype(int)), np.ones(4), 0.25) == 1.5
-    assert 0.999 < _lower_quantile(scores, weights, 0.0) < 1.0
+    assert lower_quantile(scores, weights, 0.25) == 1.5
+    assert lower_quantile(np.repeat(scores, weights.astype(int)), np.ones(4), 0.25) == 1.5
+    assert 0.999 < lower_quantile(scores, weights, 0.0) < 1.0
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -309,6 +309,26 @@ def test_hostile_file(change: Any, message: str, tmp_path: Path) -> None:
         lstmcore.load(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("offset", np.zeros(2), "offset"),
+        ("error_factor", np.zeros((2, 2)), "test vector"),
+        ("error_factor", np.eye(3), "error_factor"),
+        ("start_scale", np.zeros(START), "test vector"),
+        ("mean", None, "mean"),
+    ],
+)
+def test_hostile_tensors(name: str, value: Array | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "detector.safetensors"
+    SequenceAnomalyDetector(**QUICK).fit(X).save(path)
+    tensors, texts = _core.read_tensors(str(path))
+    del tensors[name]
+    _core.write_tensors(str(path), tensors if value is None else {**tensors, name: value}, texts)
+    with np.errstate(all="ignore"), pytest.raises(ModelFileError, match=message):
+        lstmcore.load(path)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_quantize(loss: str) -> None:
     detector = SequenceAnomalyDetector(2, loss=loss, **{**QUICK, "max_iter": 40}).fit(X)
@@ -353,6 +373,8 @@ def test_plot(tmp_path: Path) -> None:
         ([], "X is empty"),
         (None, "X: expected sequences"),
         ([["a", "b"]], "X holds text"),
+        (np.arange(5.0), r"one series of 5 steps\? Pass it as a list of one, \[X\]"),
+        ([1.0, 2.0], "one series of 2 steps"),
         ("text", "X: expected sequences"),
         ([[1.0, np.nan, 2.0], [1.0]], r"X: sequence 0, step 1"),
         ([np.zeros((3, 2)), np.zeros((3, 1))], r"X\[1\] has 1 feature"),

@@ -181,6 +181,36 @@ def test_trees():
     assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == ["child_sum", "nary"]
 
 
+def test_translator():
+    """Which compares loss and gradients before it times anything."""
+    command = [
+        sys.executable,
+        str(BENCH / "translator.py"),
+        "--hidden",
+        "6",
+        "--pairs",
+        "40",
+        "--seconds",
+        "0",
+        "--threads",
+        "1",
+    ]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split("|")[1].strip() for line in done.stdout.splitlines()[3:]]
+    assert rows == ["additive 6", "general 6", "general, fed 6", "none 6"]
+
+
+def test_dynamic_int8():
+    command = [sys.executable, str(BENCH / "dynamic_int8.py"), "--quick", "--no-scores", "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()[2:]]
+    assert [line[0] for line in lines] == ["lstm 1x20x16x16", "lstm 4x20x32x32", "gru 3x12x8x16"]
+    assert all(float(line[2]) > 0 and float(line[3]) > 0 and 0 < float(line[7]) < 0.02 for line in lines)
+    assert all((line[4] != "") == (HAS_ONNX and line[0].startswith("lstm")) for line in lines)
+
+
 def test_language_models():
     """Which compares losses and gradients before it times anything."""
     options = "--threads 1 --shapes 8x3x7 --symbols 12 --chunks 2 --length 5 --seconds 0"

@@ -120,6 +120,7 @@ Path("another.txt").write_text("It was a night.", encoding="utf-8")
 """,
     "model-file": CLASSIFIER + 'model.save("model.safetensors")\n',
     "quantisation": CLASSIFIER,
+    "dynamic-int8": CLASSIFIER,
     "tagging": "",
     "transcribing": """
 rng = np.random.default_rng(0)

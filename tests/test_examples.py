@@ -36,4 +36,4 @@ def test_example(path):
 
 
 def test_examples_were_found():
-    assert len(EXAMPLES) == 14
+    assert len(EXAMPLES) == 15

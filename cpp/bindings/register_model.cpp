@@ -291,7 +291,9 @@ config : dict
     pooling_patterns: learned patterns of hopfield (default 1); pooling_beta: its inverse temperature (default 0:
     1/sqrt(size)); pooling_updates: of its patterns before the read-out, 0 to 100 (default 1; streams need 0);
     head_sizes: units of each hidden layer of the head (default []); head_activation: 'selu' (default), 'relu' or 'tanh';
-    head_dropout: in [0, 1), alpha dropout for selu (default 0).
+    head_dropout: in [0, 1), alpha dropout for selu (default 0);
+    quantization: 'none' (default), or 'dynamic_int8' for 8-bit W and R, for prediction only: weights that are set are
+    rounded, and get_weights() gives what the integers stand for.
 
 Raises
 ------

@@ -23,6 +23,8 @@ constexpr EnumName<Pooling> kPoolings[] = {{"last", Pooling::last},         {"me
 constexpr EnumName<Activation> kActivations[] = {{"identity", Activation::identity}, {"softmax", Activation::softmax}};
 constexpr EnumName<HeadActivation> kHeadActivations[] = {
     {"selu", HeadActivation::selu}, {"relu", HeadActivation::relu}, {"tanh", HeadActivation::tanh}};
+constexpr EnumName<Quantization> kQuantizations[] = {{"none", Quantization::none},
+                                                     {"dynamic_int8", Quantization::dynamic_int8}};
 
 template <class Enum, std::size_t Count>
 Enum to_enum(py::handle value, const std::string& name, const EnumName<Enum> (&entries)[Count]) {
@@ -303,9 +305,10 @@ py::dict recurrent_config_object(const RecurrentConfig& config) {
 
 ModelConfig to_model_config(py::handle value) {
   const py::dict fields = to_dict(value, "config");
-  refuse_unknown_keys(fields, "config",
-                      {"recurrent", "pooling", "activation", "outputs", "pooling_size", "pooling_patterns",
-                       "pooling_beta", "pooling_updates", "head_sizes", "head_activation", "head_dropout"});
+  refuse_unknown_keys(
+      fields, "config",
+      {"recurrent", "pooling", "activation", "outputs", "pooling_size", "pooling_patterns", "pooling_beta",
+       "pooling_updates", "head_sizes", "head_activation", "head_dropout", "quantization"});
   if (!fields.contains("recurrent")) throw py::value_error("config: missing key 'recurrent'");
   ModelConfig config;
   config.recurrent = to_recurrent_config(to_dict(fields["recurrent"], "config['recurrent']"), "config['recurrent']");
@@ -335,6 +338,9 @@ ModelConfig to_model_config(py::handle value) {
     config.head_activation = to_enum(fields["head_activation"], "head_activation", kHeadActivations);
   }
   if (fields.contains("head_dropout")) config.head_dropout = to_number(fields["head_dropout"], "head_dropout");
+  if (fields.contains("quantization")) {
+    config.quantization = to_enum(fields["quantization"], "quantization", kQuantizations);
+  }
   return config;
 }
 
@@ -353,6 +359,7 @@ py::dict model_config_object(const ModelConfig& config) {
   result["head_sizes"] = head_sizes;
   result["head_activation"] = enum_name(config.head_activation, kHeadActivations);
   result["head_dropout"] = config.head_dropout;
+  result["quantization"] = enum_name(config.quantization, kQuantizations);
   return result;
 }
 

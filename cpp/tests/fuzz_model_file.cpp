@@ -137,9 +137,10 @@ std::string mutate(const std::string& good, Random& random) {
 
 std::vector<std::string> good_files(const std::string& path) {
   std::vector<std::string> files;
-  for (const bool large : {false, true}) {
+  for (const char* kind : {"small", "quantised", "large"}) {
     lstmcore::ModelConfig config = tools::small_config();
-    if (large) {
+    if (kind == std::string("quantised")) config.quantization = lstmcore::Quantization::dynamic_int8;
+    if (kind == std::string("large")) {
       config.recurrent.cell = "elman";
       config.recurrent.cell_options["nonlinearity"] = std::string("relu");
       config.recurrent.num_layers = 2;

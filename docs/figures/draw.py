@@ -19,6 +19,7 @@ ROOT = HERE.parents[1]
 FIGURES = {
     "forecast": ("examples/forecast_series.py", "docs/figures/forecast.png"),
     "attention": ("examples/translate_dates.py", "docs/figures/attention.png"),
+    "step_labels": ("docs/figures/step_labels.py", "docs/figures"),
     "gradient_flow": ("examples/gradient_flow.py", "docs/figures"),
     "tree_depth": ("docs/figures/tree_depth.py", "docs/figures"),
     "moving_digits": ("docs/figures/moving_digits.py", "docs/figures"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +15,7 @@ from . import _core
 from ._estimator import EpochEstimator
 from ._parameters import check_available, thread_count
 from ._validation import SequenceArrays, check_resolution, is_table, read_sequences
-from .model import Model, Stream
+from .model import DYNAMIC_INT8, Model, Stream
 
 if TYPE_CHECKING:
     from .edge.quantized_model import QuantizedModel
@@ -352,6 +352,12 @@ class SequenceEstimator(SequenceReader, EpochEstimator):
         check_is_fitted(self, "model_")
         return self.model_.step(x, state)
 
+    @overload
+    def quantize(  # type: ignore[overload-overlap]
+        self, X_calibration: None = None, *, scheme: Literal["dynamic_int8"]
+    ) -> Model: ...
+
+    @overload
     def quantize(
         self,
         X_calibration: Any = None,
@@ -363,20 +369,39 @@ class SequenceEstimator(SequenceReader, EpochEstimator):
         finetune_epochs: int = 0,
         finetune_learning_rate: float = 3e-4,
         random_state: int = 0,
-    ) -> QuantizedModel:
-        """The fitted network in integers, as a microcontroller runs it; the estimator itself stays as it is.
+    ) -> QuantizedModel: ...
+
+    def quantize(
+        self,
+        X_calibration: Any = None,
+        scheme: str = "int8",
+        *,
+        weights: str = "int8",
+        ranges: str = "mse",
+        y: Any = None,
+        finetune_epochs: int = 0,
+        finetune_learning_rate: float = 3e-4,
+        random_state: int = 0,
+    ) -> QuantizedModel | Model:
+        """The fitted network in integers; the estimator itself stays as it is.
+
+        As a microcontroller runs it, or with scheme "dynamic_int8" for servers and desktops: W and R of the layers are
+        8-bit integers with a scale for each row, what they are multiplied with is rounded to 8 bits by a scale for each
+        sequence and step, sums are exact and all else is float32. It needs no data and takes no further argument.
 
         Cells elman, lstm and peephole (variants vanilla, CIFG and, of peephole, NP), gru and slstm, any number of
-        layers and directions, poolings last, mean and max, and the whole head. What else there is, is refused.
+        layers and directions, poolings last, mean and max, and the whole head. "dynamic_int8" knows the same
+        cells, `gru` with reset_after=True only, in all variants of `lstm` and `peephole`, and every pooling. What else
+        there is, is refused.
 
         Parameters
         ----------
         X_calibration : as X of `fit`, default None
-            A few hundred typical sequences, as measured: what they reach decides on the ranges of integers. May be None
-            for "float32" only.
-        scheme : {"int8", "int8x16", "float32"}, default "int8"
+            A few hundred typical sequences, as measured: what they reach decides on the ranges of integers. None for
+            "float32", if you like, and for "dynamic_int8".
+        scheme : {"int8", "int8x16", "float32", "dynamic_int8"}, default "int8"
             Integers of inputs and outputs of layers: 8 or 16 bits. Weights have 8 bits in both, cell states 16.
-            "float32" is the same network for chips with floating point.
+            "float32" is the same network for chips with floating point. "dynamic_int8": as said above.
         weights : {"int8", "int4", "sparse"}, default "int8"
             8 or 4 bits with one scale for each row; "sparse" leaves out blocks of 4×4 zeros, which training with
             `lstmcore.BlockPruning` makes. "int8" does so too in matrices where 30% of the blocks are zero.
@@ -396,8 +421,9 @@ class SequenceEstimator(SequenceReader, EpochEstimator):
 
         Returns
         -------
-        lstmcore.QuantizedModel
-            With the same predict, predict_proba, score and step; ``report_`` says what quantising changed.
+        lstmcore.QuantizedModel, or lstmcore.Model for "dynamic_int8"
+            With the same predict, predict_proba, step and save, a `QuantizedModel` with score too; its ``report_`` says
+            what quantising changed.
 
         Raises
         ------
@@ -405,6 +431,19 @@ class SequenceEstimator(SequenceReader, EpochEstimator):
             Arguments, data or a network that cannot be quantised; the message says what to do instead.
         """
         check_is_fitted(self, "model_")
+        if scheme == DYNAMIC_INT8:
+            from .inference.dynamic_int8 import quantize_dynamic
+
+            return quantize_dynamic(
+                self.model_,
+                X_calibration=X_calibration,
+                weights=weights,
+                ranges=ranges,
+                y=y,
+                finetune_epochs=finetune_epochs,
+                finetune_learning_rate=finetune_learning_rate,
+                random_state=random_state,
+            )
         from .edge.api import quantize
 
         if X_calibration is not None:

@@ -261,7 +261,7 @@ class Model:
 
     More of config: pooling_size (0: D*H) for attention and hopfield; pooling_patterns=1, pooling_beta (0.0:
     1/sqrt(size)), pooling_updates=1 for hopfield; head_sizes=[], head_activation="selu"|"relu"|"tanh",
-    head_dropout=0.0.
+    head_dropout=0.0; quantization='none' or 'dynamic_int8' (8-bit W and R, for prediction only).
 
     Several threads may predict at once; training and changes of weights need the model alone, and a call that comes
     meanwhile raises RuntimeError.

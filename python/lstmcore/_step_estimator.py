@@ -34,8 +34,6 @@ class StepEstimator(LayerEstimator):
     """Base of SequenceTagger and its like; not for use on its own."""
 
     _architecture: ClassVar[tuple[str, ...]] = _ARCHITECTURE
-    # Class in edge.quantized_steps of what `quantize` returns.
-    _quantized: ClassVar[str]
     _rules: Mapping[str, Rule] = {
         "inputs": choice("auto", "features", "tokens"),
         "embedding_size": RULES["hidden_size"],
@@ -129,50 +127,6 @@ class StepEstimator(LayerEstimator):
         super()._restore_fitted(model, fitted)
         if self._built["precision"] != model.dtype:
             raise ValueError(f"precision={self._built['precision']!r} for weights of {model.dtype}")
-
-    def quantize(
-        self,
-        X_calibration: Any = None,
-        scheme: str = "int8",
-        *,
-        weights: str = "int8",
-        ranges: str = "mse",
-        y: Any = None,
-    ) -> Any:
-        """The fitted network in integers, as a microcontroller runs it; the estimator itself stays as it is.
-
-        Networks of features, of any number of layers and directions, with the cells that `SequenceClassifier.quantize`
-        names. Tokens and ``crf=True`` are refused.
-
-        Parameters
-        ----------
-        X_calibration : as X of `fit`, default None
-            A few hundred typical sequences, as measured: what they reach decides on the ranges of integers. May be None
-            for "float32" only.
-        scheme, weights, ranges
-            As of `SequenceClassifier.quantize`.
-        y : as for `fit`, default None
-            Labels of X_calibration, for scores in the report.
-
-        Returns
-        -------
-        lstmcore.QuantizedModel
-            With the same predict, predict_proba, score and step, and `export_c`; ``report_`` says what quantising
-            changed.
-
-        Raises
-        ------
-        ValueError
-            Arguments, data or a network that cannot be quantised; the message says what to do instead.
-        """
-        check_is_fitted(self, "model_")
-        from .edge import quantized_steps
-
-        if X_calibration is not None:
-            self._fitted_samples(X_calibration)
-        made = getattr(quantized_steps, self._quantized)
-        options = {"scheme": scheme, "weights": weights, "ranges": ranges}
-        return quantized_steps.quantize_steps(self, made, X_calibration, y, options)
 
     def _fitted_samples(self, X: Any) -> Steps:
         """X for the fitted model."""

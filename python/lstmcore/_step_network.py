@@ -17,7 +17,7 @@ from ._dense_head import dense_init
 from ._labels import labels_from_json, labels_to_json
 from ._steps import Steps, Vocabulary, read_steps
 
-__all__ = ["StepNetwork", "recurrent_config", "scatter", "vocabulary_of"]
+__all__ = ["StepNetwork", "engine_model", "recurrent_config", "scatter", "vocabulary_of"]
 
 Array = NDArray[Any]
 Shapes = dict[str, tuple[int, ...]]
@@ -306,6 +306,13 @@ def recurrent_config(c: dict[str, Any]) -> dict[str, Any]:
         "recurrent_dropout": c["recurrent_dropout"],
         "dtype": c["dtype"],
     }
+
+
+def engine_model(c: dict[str, Any], pooling: str, outputs: int) -> _core.Model:
+    """A model of the engine with layers of this configuration and a linear head; its weights are still to be set."""
+    recurrent = {name: value for name, value in recurrent_config(c).items() if name not in c["cell_options"]}
+    layers = {**recurrent, "cell_options": c["cell_options"]}
+    return _core.Model({"recurrent": layers, "pooling": pooling, "activation": "identity", "outputs": outputs})
 
 
 def scatter(rows: Array, d_inputs: Array, table: Array) -> Array:

@@ -146,6 +146,9 @@ def check_numbers(X: Any, name: str) -> None:
         raise ValueError(f"{name} is empty: expected at least one sequence, an array (T, I) or (T,) each.")
     if holds_text(X):
         raise ValueError(f"{name} holds text. Expected numbers: the features of every step, (N, T, I).")
+    numbers = isinstance(X, (list, tuple)) and isinstance(X[0], (int, float))
+    if numbers or (getattr(X, "ndim", 0) == 1 and X.dtype.kind in "iufb"):
+        raise ValueError(f"{name} has 1 dimension: one series of {len(X)} steps? Pass it as a list of one, [{name}].")
 
 
 def holds_text(X: Any) -> bool:

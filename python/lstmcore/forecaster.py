@@ -456,7 +456,7 @@ bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs
             x = calibration_windows(np.asarray(windows.x.data))
         elif past is not None or future is not None:
             raise ValueError("quantize: past and future are inputs of X_calibration, which is missing.")
-        elif scheme != "float32":
+        elif scheme not in ("float32", "dynamic_int8"):
             raise ValueError(f"quantize: scheme={scheme!r} needs X_calibration, series as for fit, to find its ranges.")
         made = quantize(self.model_, x, scheme, weights=weights, ranges=ranges)
         return QuantizedForecaster(made.program, report=made.report_, forecaster=self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +28,8 @@ CLASSES = "classes"
 TARGET = "target"
 # By which the file of a quantised model is known.
 QUANTIZED = "edge_program"
+# The scheme of `quantize` whose result is a Model.
+DYNAMIC_INT8 = "dynamic_int8"
 
 
 class Stream:
@@ -115,9 +117,11 @@ class Model:
     def __repr__(self) -> str:
         recurrent = self.config["recurrent"]
         direction = "bidirectional " if recurrent["bidirectional"] else ""
+        quantization = self.config["quantization"]
+        kind = self.dtype if quantization == "none" else quantization
         return (
             f"Model({direction}{recurrent['cell']}, I={recurrent['input_size']}, H={recurrent['hidden_size']}, "
-            f"L={recurrent['num_layers']}, K={self.config['outputs']}, {self.dtype})"
+            f"L={recurrent['num_layers']}, K={self.config['outputs']}, {kind})"
         )
 
     def outputs(self, X: Any, n_jobs: int | None = None) -> Array:
@@ -208,6 +212,12 @@ class Model:
         outputs = [self.core.step(row, one) for row, one in zip(steps, state._states, strict=True)]
         return (outputs[0] if single else np.stack(outputs)), state
 
+    @overload
+    def quantize(  # type: ignore[overload-overlap]
+        self, X_calibration: None = None, *, scheme: Literal["dynamic_int8"]
+    ) -> Model: ...
+
+    @overload
     def quantize(
         self,
         X_calibration: Any = None,
@@ -219,8 +229,37 @@ class Model:
         finetune_epochs: int = 0,
         finetune_learning_rate: float = 3e-4,
         random_state: int = 0,
-    ) -> QuantizedModel:
-        """The network in integers, for microcontrollers; as `SequenceClassifier.quantize`, which says what is what."""
+    ) -> QuantizedModel: ...
+
+    def quantize(
+        self,
+        X_calibration: Any = None,
+        scheme: str = "int8",
+        *,
+        weights: str = "int8",
+        ranges: str = "mse",
+        y: Any = None,
+        finetune_epochs: int = 0,
+        finetune_learning_rate: float = 3e-4,
+        random_state: int = 0,
+    ) -> QuantizedModel | Model:
+        """The network in integers: for microcontrollers, or with "dynamic_int8" for servers and desktops.
+
+        As `SequenceClassifier.quantize`, which says what is what.
+        """
+        if scheme == DYNAMIC_INT8:
+            from .inference.dynamic_int8 import quantize_dynamic
+
+            return quantize_dynamic(
+                self,
+                X_calibration=X_calibration,
+                weights=weights,
+                ranges=ranges,
+                y=y,
+                finetune_epochs=finetune_epochs,
+                finetune_learning_rate=finetune_learning_rate,
+                random_state=random_state,
+            )
         from .edge.api import quantize
 
         return quantize(

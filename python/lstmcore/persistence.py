@@ -23,7 +23,7 @@ from ._layer_files import save_layer_model
 from ._layer_network import LayerModel
 from ._parameters import check_parameters
 from .edge.quantized_model import QuantizedModel
-from .model import load_model, parse_json
+from .model import Model, load_model, parse_json
 
 __all__ = ["LAYER_ESTIMATORS", "document_of", "from_json", "load", "restore", "save", "to_json"]
 
@@ -96,7 +96,7 @@ def document_of(estimator: Any) -> dict[str, Any]:
 def load(path: str | os.PathLike[str]) -> Any:
     """The estimator that `estimator.save(path)` wrote: same class, parameters, fitted attributes and predictions.
 
-    For the file of a `QuantizedModel` that model.
+    For the file of a quantised network (`QuantizedModel`, or `Model` of scheme "dynamic_int8") that network.
 
     The state of the optimiser is not in the file: `partial_fit` and ``warm_start`` go on with a fresh one.
     Raises `lstmcore.ModelFileError` for a file that is damaged, not a model, or a model without estimator (read that
@@ -106,6 +106,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     if isinstance(model, QuantizedModel):
         return model
     if _KEY not in model.metadata:
+        if isinstance(model, Model) and model.config["quantization"] != "none":
+            return model
         raise _core.ModelFileError(
             f"{os.fspath(path)} holds a network but no estimator. Read it with lstmcore.load_model."
         )

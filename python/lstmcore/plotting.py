@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .labelling.plots import plot_labels
 from .translation.plots import plot_attention
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
     "plot_forecast",
     "plot_gate_saturation",
     "plot_gradient_flow",
+    "plot_labels",
     "plot_learning_curve",
 ]
 

@@ -19,6 +19,7 @@ from ._step_model import StepModel
 from ._steps import Steps, object_array
 from ._tagger_network import StepTargets, TaggerNetwork
 from ._validation import read_weights
+from .labelling.estimator import StepLabels
 from .metrics import bio_constraints
 
 __all__ = ["SequenceTagger"]
@@ -33,7 +34,7 @@ def _are_constraints(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(isinstance(p, (list, tuple)) and len(p) == 2 for p in value)
 
 
-class SequenceTagger(StepEstimator):
+class SequenceTagger(StepLabels, StepEstimator):
     """Recurrent network that gives every step of a sequence a label.
 
     Recurrent layers and a dense layer at every step, with softmax, or with a linear-chain conditional random field

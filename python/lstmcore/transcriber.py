@@ -19,6 +19,7 @@ from ._steps import Steps
 from ._targets import LabelSequences
 from ._transcriber_network import TranscriberNetwork
 from ._validation import read_weights
+from .labelling.estimator import StepLabels
 from .metrics import edit_distance
 
 __all__ = ["SequenceTranscriber"]
@@ -27,7 +28,7 @@ Array = NDArray[Any]
 Self = TypeVar("Self", bound="SequenceTranscriber")
 
 
-class SequenceTranscriber(LabelSequences, StepEstimator):
+class SequenceTranscriber(StepLabels, LabelSequences, StepEstimator):
     """Recurrent network that turns a sequence into a shorter sequence of labels, learnt without alignment.
 
     Connectionist temporal classification (Graves, Fernández, Gomez & Schmidhuber, 2006): at every step the network

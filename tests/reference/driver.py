@@ -142,7 +142,8 @@ def forward(
 ) -> tuple[np.ndarray, Arrays, Tape]:
     """Outputs (N, T, D·P), final states (L·D, N, width) and the tape; x (N, T, I), not read past a length."""
     x = np.asarray(x, dtype=np.float64)
-    parameters = {name: np.array(value, dtype=np.float64) for name, value in parameters.items()}
+    # subok: matrices that round what they are multiplied with, see dynamic_int8.py.
+    parameters = {name: np.array(value, dtype=np.float64, subok=True) for name, value in parameters.items()}
     N, T, _ = x.shape
     P, D = stack.output_size, stack.directions
     lengths = np.full(N, T) if lengths is None else np.asarray(lengths)

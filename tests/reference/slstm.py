@@ -40,7 +40,7 @@ def in_own_head(H: int, heads: int) -> np.ndarray:
 def dense(R: np.ndarray, heads: int) -> np.ndarray:
     """R [4H, H/heads] as a matrix [4H, H] with zeros between heads."""
     own = in_own_head(len(R) // 4, heads)
-    full = np.zeros(own.shape)
+    full = np.zeros_like(R, shape=own.shape)
     full[own] = R.ravel()  # row by row, each row having H/heads columns of its own
     return full
 

@@ -28,6 +28,11 @@ enum class Activation { identity, softmax };
 /// What hidden layers of the head apply to theirs. selu: scaled exponential linear units (Klambauer et al. 2017).
 enum class HeadActivation { selu, relu, tanh };
 
+/// dynamic_int8: W and R of the recurrent layers are 8-bit integers with a scale for each row, and what they are
+/// multiplied with, x_t and h_{t−1}, is rounded to 8 bits by a scale for each sequence and step, found as it comes.
+/// Sums are exact, everything else is float32. For prediction: such a model cannot be trained.
+enum class Quantization { none, dynamic_int8 };
+
 struct ModelConfig {
   RecurrentConfig recurrent;
   Pooling pooling = Pooling::last;
@@ -46,6 +51,24 @@ struct ModelConfig {
   /// Probability in [0, 1) of dropping each output of the hidden layers in training: alpha dropout for selu (Klambauer
   /// et al. 2017), plain dropout for the others. Needs head_sizes.
   double head_dropout = 0.0;
+
+  /// dynamic_int8: cells elman, lstm, peephole, gru and slstm in float32, without layer normalisation, projection,
+  /// reset before the product, variant FGR and zoneout. parameters() then are the floats that the integers stand for,
+  /// and parameters_changed() rounds what was written there.
+  Quantization quantization = Quantization::none;
+};
+
+/// Whether a tensor of such a model consists of 8-bit integers: W and R of every recurrent layer.
+inline bool in_int8(const ModelConfig& config, const std::string& tensor) {
+  return config.quantization == Quantization::dynamic_int8 &&
+         (tensor.compare(0, 3, "W_l") == 0 || tensor.compare(0, 3, "R_l") == 0);
+}
+
+/// Such a tensor: element [r, c] is scales[r] · integers[r, c], exactly. A row's integers reach 127 or −127, or the
+/// row and its scale are zero.
+struct Int8Matrix {
+  std::vector<std::int8_t> integers;  ///< [rows, columns], −127 … 127
+  std::vector<float> scales;          ///< [rows]
 };
 
 /// Caller-owned streaming state of one stream (N = 1); allocated once, reused for ever.
@@ -94,6 +117,8 @@ class LSTMCORE_API Model {
   const void* parameters() const noexcept;
   /// Must follow writes through parameters() and precede the next prediction.
   void parameters_changed();
+  /// The integers of a tensor; std::invalid_argument for one that has none, see in_int8().
+  Int8Matrix int8_matrix(const std::string& tensor) const;
 
   /// Preprocessing, always float64: x → (x − input_mean)·input_scale per feature, and the inverse of
   /// y → (y − output_mean)·output_scale on predictions of identity heads. [I], [I], [K], [K]; zeros and ones when new.

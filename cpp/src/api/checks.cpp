@@ -184,6 +184,36 @@ void check_head(const ModelConfig& config) {
   }
 }
 
+void check_quantization(const ModelConfig& config) {
+  if (config.quantization == Quantization::none) return;
+  const RecurrentConfig& r = config.recurrent;
+  const std::string where = "quantization: dynamic_int8 ";
+  if (r.dtype != Dtype::float32) fail(where + "computes in float32; expected dtype float32, got float64");
+  static const std::vector<std::string> cells = {"elman", "lstm", "peephole", "gru", "slstm"};
+  if (std::find(cells.begin(), cells.end(), r.cell) == cells.end()) {
+    fail(where + "works with the cells " + join(cells) + ", got '" + r.cell + "'; keep the model as it is");
+  }
+  for (const auto& [name, value] : r.cell_options) {
+    const bool refused = (name == "layer_norm" && value == Option(true)) ||
+                         (name == "reset_after" && value == Option(false)) ||
+                         (name == "proj_size" && value != Option(std::int64_t{0})) ||
+                         (name == "variant" && value == Option(std::string("FGR")));
+    if (refused) {
+      fail(where + "does not work with " + name + "=" + text_of(value) + " of cell '" + r.cell +
+           "'; train with its default, or keep the model as it is");
+    }
+  }
+  if (r.zoneout_hidden > 0 || r.zoneout_cell > 0) {
+    fail(where + "does not work with zoneout; train with recurrent_dropout instead, or keep the model as it is");
+  }
+  const std::int64_t widest = std::max(r.input_size, r.hidden_size * (r.bidirectional ? 2 : 1));
+  constexpr std::int64_t kLongestRow = std::int64_t{1} << 17;  // 127 · 127 times as much stays inside 32 bits
+  if (widest > kLongestRow) {
+    fail(where + "adds up rows of at most " + std::to_string(kLongestRow) + " products, got a row of " +
+         std::to_string(widest) + " (input_size, or hidden_size times directions)");
+  }
+}
+
 }  // namespace
 
 void fail(const std::string& message) { throw std::invalid_argument(message); }
@@ -275,6 +305,7 @@ void check(const ModelConfig& config) {
   }
   check_pooling(config);
   check_head(config);
+  check_quantization(config);
 }
 
 void check(const TrainerConfig& config) {

@@ -4,6 +4,7 @@
 #include "api/model_impl.hpp"
 #include "model/file/model_file.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 namespace lstmcore {
@@ -58,6 +59,19 @@ std::int64_t Model::parameter_count() const noexcept { return tensors().back().o
 void* Model::parameters() noexcept { return impl_->engine->parameters(); }
 const void* Model::parameters() const noexcept { return impl_->engine->parameters(); }
 void Model::parameters_changed() { impl_->engine->parameters_changed(); }
+
+Int8Matrix Model::int8_matrix(const std::string& tensor) const {
+  const std::vector<TensorInfo>& all = tensors();
+  const auto found = std::find_if(all.begin(), all.end(), [&](const TensorInfo& info) { return info.name == tensor; });
+  if (found == all.end() || !in_int8(config(), tensor)) {
+    checks::fail("tensor: expected the name of W or R of a recurrent layer of a quantised model, got '" + tensor + "'");
+  }
+  Int8Matrix matrix;
+  matrix.integers.resize(static_cast<std::size_t>(found->count()));
+  matrix.scales.resize(static_cast<std::size_t>(found->shape[0]));
+  impl_->engine->read_int8(*found, matrix.integers.data(), matrix.scales.data());
+  return matrix;
+}
 
 void Model::set_preprocessing(const std::vector<double>& input_mean, const std::vector<double>& input_scale,
                               const std::vector<double>& output_mean, const std::vector<double>& output_scale) {

@@ -35,6 +35,11 @@ Trainer::Trainer(Model& model, const TrainerConfig& config) : impl_(std::make_un
   if (config.loss == Loss::gaussian && outputs % 2 != 0) {
     checks::fail("loss: gaussian needs an even number of outputs, got " + std::to_string(outputs));
   }
+  if (model.config().quantization != Quantization::none) {
+    checks::fail(
+        "model: it is quantised (dynamic_int8), which is for prediction only; train the model that it was made of and "
+        "quantise that again");
+  }
   if (model.config().pooling == Pooling::none) {
     checks::fail(
         "model: pooling 'none' gives outputs at every step, which cannot be trained yet; use pooling 'last', "

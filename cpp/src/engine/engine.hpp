@@ -184,6 +184,7 @@ class ModelEngine {
   virtual const std::vector<TensorInfo>& tensors() const noexcept = 0;
   virtual void* parameters() noexcept = 0;
   virtual void parameters_changed() = 0;
+  virtual void read_int8(const TensorInfo& tensor, std::int8_t* integers, float* scales) const noexcept = 0;
   virtual void set_preprocessing(const std::vector<double>& input_mean, const std::vector<double>& input_scale,
                                  const std::vector<double>& output_mean, const std::vector<double>& output_scale) = 0;
   virtual void predict(const Sequences& x, void* out, int n_threads) const = 0;

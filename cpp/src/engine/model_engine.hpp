@@ -53,6 +53,9 @@ class ModelNetwork final : public engine::ModelEngine {
   const std::vector<TensorInfo>& tensors() const noexcept override { return network_.tensors(); }
   void* parameters() noexcept override { return network_.parameters(); }
   void parameters_changed() override { network_.parameters_changed(); }
+  void read_int8(const TensorInfo& tensor, std::int8_t* integers, float* scales) const noexcept override {
+    network_.read_int8(tensor, integers, scales);
+  }
   void set_preprocessing(const std::vector<double>& input_mean, const std::vector<double>& input_scale,
                          const std::vector<double>& output_mean, const std::vector<double>& output_scale) override {
     network_.set_preprocessing(input_mean, input_scale, output_mean, output_scale);

@@ -28,7 +28,7 @@ class Network {
 
   explicit Network(const ModelConfig& config)
       : config_(config),
-        stack_(config.recurrent),
+        stack_(config.recurrent, config.quantization == Quantization::dynamic_int8),
         tensors_(network_tensors(config)),
         pooling_(config, stack_.shape(), tensors_),
         head_(config, pooling_.groups(), pooling_.group_width(), tensors_) {
@@ -51,6 +51,9 @@ class Network {
 
   /// Predictions pack the weights again when next needed; streams keep those that they were made with.
   void parameters_changed() {
+    if constexpr (std::is_same_v<T, float>) {
+      if (config_.quantization == Quantization::dynamic_int8) round_weights();
+    }
     const PackedGuard guard(*this);
     packed_.reset();
   }
@@ -65,6 +68,19 @@ class Network {
       return std::any_of(v.begin(), v.end(), [from](double x) { return x != from; });
     };
     standardises_ = differs(input_mean_, 0.0) || differs(input_scale_, 1.0);
+  }
+
+  /// Rounded rows as what they are made of. integers: [rows, columns]; scales: [rows].
+  void read_int8(const TensorInfo& tensor, std::int8_t* integers, float* scales) const noexcept {
+    if constexpr (std::is_same_v<T, float>) {
+      const std::int64_t columns = tensor.shape[1];
+      for (std::int64_t row = 0; row < tensor.shape[0]; ++row) {
+        const float* const from = parameters_.data() + tensor.offset + row * columns;
+        scales[row] = int8::row_scale(from, columns);
+        for (std::int64_t k = 0; k < columns; ++k)
+          integers[row * columns + k] = int8::row_integer(from[k], scales[row]);
+      }
+    }
   }
 
   /// Linear outputs of the head [N, K], recorded for backward when training. checkpoint_steps: windows of so many steps
@@ -236,6 +252,17 @@ class Network {
    private:
     const Network& network_;
   };
+
+  /// Weights in 8 bits are kept as the floats that they stand for.
+  void round_weights() noexcept {
+    for (const TensorInfo& tensor : stack_.tensors()) {
+      if (!in_int8(config_, tensor.name)) continue;
+      const std::int64_t columns = tensor.shape[1];
+      for (std::int64_t row = 0; row < tensor.shape[0]; ++row) {
+        int8::round_row(parameters_.data() + tensor.offset + row * columns, columns);
+      }
+    }
+  }
 
   std::int64_t packed_size() const noexcept { return head_.packed_size() + pooling_.packed_size(); }
 

@@ -56,7 +56,7 @@ class Direction {
     block.h = pass.out.from(offset + n).columns(first * W);
     GeneralStep<T>::rows_are_blocks(shape, block);
     for (std::size_t s = 0; s < cell.states; ++s) block.next[s].stride = W;
-    if (!cell.recurrent || cell.heads > 1 || cell.feedback > 0) return {};
+    if (!cell.recurrent || cell.heads > 1 || cell.feedback > 0 || pass.int8 != nullptr) return {};
     return {row_product<T>(shape.gates, cell.separate ? Start::bias : Start::sum),
             shape.output,
             from.fed[n],
@@ -125,12 +125,12 @@ class Direction {
   }
 
   // A step at a time, for drivers that have work between the steps: sequences [first, last) on the calling thread,
-  // last at most those that run at t.
+  // last at most those that run at t. Not with 8-bit weights.
 
   static void forward_step(const Pass& pass, std::int64_t t, std::int64_t first, std::int64_t last) noexcept {
     if (first >= last) return;
     const std::int64_t base = pass.layout->offset(t);
-    input_product(pass, base, {first, last}, {0, blocks_of<T>(pass.hidden())});
+    input_product(pass, base, {first, last}, {0, blocks_of<T>(pass.hidden())}, nullptr);
     if (pass.shape->cell.normalised) GeneralStep<T>::normalise_input(pass, base, first, last);
     step(pass, t, pass.recording ? 0 : base, Split(pass, first, last));
   }
@@ -145,6 +145,7 @@ class Direction {
     bool units = false;
     std::int64_t first_sequence = 0, last_sequence = 0;
     std::int64_t first_block = 0, last_block = 0;
+    Int8Rows* rounded = nullptr;  ///< this thread's room; 8-bit weights only
 
     Split(const Pass& pass, std::int64_t first, std::int64_t last) noexcept
         : first_sequence(first), last_sequence(last), last_block(blocks_of<T>(pass.hidden())) {}
@@ -154,6 +155,7 @@ class Direction {
       const BatchLayout& layout = *pass.layout;
       last_sequence = layout.sequences();
       last_block = blocks_of<T>(pass.hidden());
+      if (pass.int8 != nullptr) rounded = pass.rounded + member.id;
       if (member.size == 1) return;
       if (pass.general || layout.sequences() >= kFewestSequences * member.size) {
         first_sequence = layout.boundary(member.id, member.size);
@@ -170,21 +172,24 @@ class Direction {
   static void input_product(const Pass& pass, std::int64_t base, std::int64_t rows, Member member) noexcept {
     const std::int64_t blocks = blocks_of<T>(pass.hidden());
     // Rows are shared out, or blocks of units when there are fewer rows than tiles need.
+    Int8Rows* const rounded = pass.int8 == nullptr ? nullptr : pass.rounded + member.id;
     if (rows >= 12 * member.size) {
-      input_product(pass, base, member.share(rows, 12), {0, blocks});
+      input_product(pass, base, member.share(rows, 12), {0, blocks}, rounded);
     } else {
-      input_product(pass, base, {0, rows}, member.share(blocks));
+      input_product(pass, base, {0, rows}, member.share(blocks), rounded);
     }
   }
 
-  static void input_product(const Pass& pass, std::int64_t base, Member::Range mine, Member::Range block) noexcept {
+  /// rounded: the calling thread's room; 8-bit weights only.
+  static void input_product(const Pass& pass, std::int64_t base, Member::Range mine, Member::Range block,
+                            Int8Rows* rounded) noexcept {
     const int gates = pass.shape->gates;
     const Rows<T> to = pass.gates.from(pass.recording ? base : 0);
     std::int64_t depth = 0;
     for (int s = 0; s < pass.segment_count; ++s) depth += pass.segments[static_cast<std::size_t>(s)].depth;
     // Under layer normalisation the bias comes after it.
     const Start first = pass.shape->cell.normalised ? Start::zero : Start::bias;
-    if (mine.end - mine.begin == 1) {
+    if (mine.end - mine.begin == 1 && pass.int8 == nullptr) {
       for (int s = 0; s < pass.segment_count; ++s) {
         single_input(pass, s, base + mine.begin, block, to[mine.begin]).run();
       }
@@ -192,6 +197,12 @@ class Direction {
     }
     for (std::int64_t row = mine.begin; row < mine.end; row += kRowBlock) {
       const std::int64_t m = std::min(kRowBlock, mine.end - row);
+      if constexpr (std::is_same_v<T, float>) {
+        if (pass.int8 != nullptr) {
+          int8_input(pass, base + row, m, depth, block, to.from(row), *rounded);
+          continue;
+        }
+      }
       for (std::int64_t b = block.begin; b < block.end; ++b) {
         const T* panel = pass.weights.input + b * depth * gates * W;
         Start start = first;
@@ -204,6 +215,50 @@ class Direction {
         }
       }
     }
+  }
+
+  /// The same with 8-bit weights: rows [row, row + m) of all segments.
+  static void int8_input(const Pass& pass, std::int64_t row, std::int64_t m, std::int64_t depth, Member::Range blocks,
+                         Rows<T> to, Int8Rows& rounded) noexcept {
+    const int gates = pass.shape->gates;
+    std::array<Rows<const T>, 2> segments;
+    std::array<std::int64_t, 2> depths{};
+    for (std::size_t s = 0; s < static_cast<std::size_t>(pass.segment_count); ++s) {
+      segments[s] = pass.segments[s].rows.from(row);
+      depths[s] = pass.segments[s].depth;
+    }
+    pass.int8->quantise(m, segments.data(), depths.data(), pass.segment_count, rounded);
+    const Int8Panels& weights = pass.weights.input8;
+    for (std::int64_t b = blocks.begin; b < blocks.end; ++b) {
+      const std::int64_t at = b * gates * W;
+      pass.int8->product(gates, Start::bias, m, rounded, 0, depth,
+                         weights.weights + b * Int8Panels::block_size(gates, depth), weights.scale + at,
+                         weights.minus_sums + at, to.data + at, to.stride, pass.weights.bias + at);
+    }
+  }
+
+  /// What feeds R at sequences [n, n + m), in 8 bits where weights are.
+  static void round_fed(const Pass& pass, const Source<T>& from, std::int64_t n, std::int64_t m,
+                        const Split& split) noexcept {
+    if constexpr (std::is_same_v<T, float>) {
+      if (pass.int8 == nullptr) return;
+      const Rows<const T> fed = from.fed.from(n);
+      pass.int8->quantise(m, &fed, &pass.shape->output, 1, *split.rounded);
+    }
+  }
+
+  /// recurrent_product() with 8-bit weights and what feeds it rounded already.
+  static void int8_recurrent(const Pass& pass, std::int64_t m, std::int64_t block, const Int8Rows& rounded,
+                             Rows<T> dest) noexcept {
+    const StackShape& shape = *pass.shape;
+    const std::int64_t at = block * shape.gates * W;
+    const HeadRange columns = columns_of_block<T>(shape, block);
+    const Int8Panels& weights = pass.weights.recurrent8;
+    const bool separate = shape.cell.separate;
+    pass.int8->product(
+        shape.gates, separate ? Start::bias : Start::sum, m, rounded, columns.first, columns.last - columns.first,
+        weights.weights + block * Int8Panels::block_size(shape.gates, shape.fed_width()), weights.scale + at,
+        weights.minus_sums + at, dest.data, dest.stride, separate ? pass.weights.recurrent_bias + at : nullptr);
   }
 
   static void step(const Pass& pass, std::int64_t t, std::int64_t base, const Split& split) noexcept {
@@ -237,13 +292,9 @@ class Direction {
     const Rows<T> recurrent = pass.at(pass.recurrent, offset, n);
     ForwardBlock<T> block{};
     block.rows = m;
+    round_fed(pass, from, n, m, split);
     for (std::int64_t b = split.first_block; b < split.last_block; ++b) {
-      if (cell.recurrent) {
-        recurrent_product(pass, from, n, m, b, pass.weights.recurrent + b * shape.fed_width() * width,
-                          cell.separate ? Start::bias : Start::sum,
-                          cell.separate ? pass.weights.recurrent_bias + b * width : nullptr,
-                          (cell.separate ? recurrent : gates).columns(b * width));
-      }
+      if (cell.recurrent) block_product(pass, (cell.separate ? recurrent : gates), from, n, m, b, split);
       GeneralStep<T>::fill_block(pass, offset, gates, from, n, b, block);
       block.recurrent = cut(recurrent, 0, b * width).read();
       for (std::size_t s = 0; s < cell.states; ++s) block.next[s] = pass.next_state(s, offset, n).columns(b * W);
@@ -261,23 +312,29 @@ class Direction {
     if (product.product != nullptr) {
       product.run();
     } else if (pass.shape->cell.recurrent) {
-      recurrent_by_block(pass, offset, gates, from, n, blocks);
+      // Heads, states that feed back, 8-bit weights: each block's product is put together by itself.
+      const Rows<T> dest = pass.shape->cell.separate ? pass.at(pass.recurrent, offset, n) : gates;
+      round_fed(pass, from, n, 1, split);
+      for (std::int64_t b = blocks.begin; b < blocks.end; ++b) block_product(pass, dest, from, n, 1, b, split);
     }
     pass.kernels->forward(block);
   }
 
-  /// Heads and states that feed back: each block's product is put together by itself.
-  static void recurrent_by_block(const Pass& pass, std::int64_t offset, Rows<T> gates, const Source<T>& from,
-                                 std::int64_t n, Member::Range blocks) noexcept {
+  /// R · what feeds it, for one block; dest: the gates' rows, or those of separate cells.
+  static void block_product(const Pass& pass, Rows<T> dest, const Source<T>& from, std::int64_t n, std::int64_t m,
+                            std::int64_t b, const Split& split) noexcept {
     const StackShape& shape = *pass.shape;
     const std::int64_t width = std::int64_t{shape.gates} * W;
     const bool separate = shape.cell.separate;
-    const Rows<T> dest = separate ? pass.at(pass.recurrent, offset, n) : gates;
-    for (std::int64_t b = blocks.begin; b < blocks.end; ++b) {
-      recurrent_product(pass, from, n, 1, b, pass.weights.recurrent + b * shape.fed_width() * width,
-                        separate ? Start::bias : Start::sum,
-                        separate ? pass.weights.recurrent_bias + b * width : nullptr, dest.columns(b * width));
+    if constexpr (std::is_same_v<T, float>) {
+      if (pass.int8 != nullptr) {
+        int8_recurrent(pass, m, b, *split.rounded, dest.columns(b * width));
+        return;
+      }
     }
+    recurrent_product(pass, from, n, m, b, pass.weights.recurrent + b * shape.fed_width() * width,
+                      separate ? Start::bias : Start::sum, separate ? pass.weights.recurrent_bias + b * width : nullptr,
+                      dest.columns(b * width));
   }
 
   static void step_back(const Pass& pass, std::int64_t t, const Split& split, const Group& group) noexcept {

@@ -3,7 +3,7 @@
 
 #include "base/arena.hpp"
 #include "base/threads.hpp"
-#include "kernels/product.hpp"
+#include "kernels/int8_product.hpp"
 #include "sequence/expansion.hpp"
 
 LSTMCORE_BEGIN_NAMESPACE
@@ -35,6 +35,7 @@ struct PackedDirection {
   T* input = nullptr;                      ///< gate panels, depth = all input segments
   T* recurrent = nullptr;                  ///< gate panels, depth = fed width; reset-before: without the last gate
   T* recurrent_last = nullptr;             ///< reset-before: the last gate alone
+  Int8Panels input8, recurrent8;           ///< instead of input and recurrent in a stack of 8-bit weights
   T* bias = nullptr;                       ///< block order
   T* recurrent_bias = nullptr;             ///< block order; separate cells
   T* vectors = nullptr;                    ///< [blocks][vectors][W]
@@ -57,8 +58,13 @@ class PackedWeights {
     for (std::int64_t i = 0; i < shape.slots(); ++i) {
       PackedDirection<T>& slot = slots_[static_cast<std::size_t>(i)];
       const std::int64_t layer = i / shape.directions;
-      slot.input = arena_.take<T>(width * shape.layer_input(layer));
-      if (cell.recurrent) slot.recurrent = arena_.take<T>(width * shape.fed_width());
+      if (shape.int8) {
+        slot.input8 = take_int8(shape, shape.layer_input(layer));
+        slot.recurrent8 = take_int8(shape, shape.fed_width());
+      } else {
+        slot.input = arena_.take<T>(width * shape.layer_input(layer));
+        if (cell.recurrent) slot.recurrent = arena_.take<T>(width * shape.fed_width());
+      }
       if (cell.reset_before) slot.recurrent_last = arena_.take<T>(width * shape.fed_width());
       slot.bias = arena_.take<T>(width);
       if (cell.recurrent_bias) slot.recurrent_bias = arena_.take<T>(width);
@@ -103,6 +109,13 @@ class PackedWeights {
       const std::int64_t row = gates * kLanes<T>;
       const Member::Range range = member.share(blocks_of<T>(hidden));
       for (std::int64_t b = range.begin; b < range.end; ++b) {
+        if constexpr (std::is_same_v<T, float>) {
+          if (shape.int8) {
+            pack_int8(shape, b, given.W, depth, {0, depth}, slot.input8);
+            pack_int8(shape, b, given.R, fed, columns_of_block<T>(shape, b), slot.recurrent8);
+            continue;
+          }
+        }
         pack_gate_panel<T>(gates, all, given.W, depth, hidden, depth, b, slot.input + b * depth * row);
         if (!cell.recurrent) continue;
         const HeadRange h = columns_of_block<T>(shape, b);
@@ -149,6 +162,21 @@ class PackedWeights {
   T* blocks() const noexcept { return blocks_; }
 
  private:
+  Int8Panels take_int8(const StackShape& shape, std::int64_t depth) {
+    const std::int64_t blocks = blocks_of<T>(shape.hidden);
+    const std::int64_t width = blocks * shape.gates * kLanes<T>;
+    return {arena_.take<std::int8_t>(blocks * Int8Panels::block_size(shape.gates, depth)), arena_.take<float>(width),
+            arena_.take<std::int32_t>(width)};
+  }
+  /// One block of rows of `columns` weights, of which it reads those of `range`.
+  static void pack_int8(const StackShape& shape, std::int64_t block, const float* w, std::int64_t columns,
+                        HeadRange range, const Int8Panels& to) noexcept {
+    const std::int64_t at = block * shape.gates * kLanes<T>;
+    pack_int8_panel(shape.gates, w, columns, shape.hidden, range.first, range.last - range.first, block,
+                    to.weights + block * Int8Panels::block_size(shape.gates, columns), to.scale + at,
+                    to.minus_sums + at);
+  }
+
   Arena arena_;
   std::vector<PackedDirection<T>> slots_;
   std::vector<T*> rooms_;

@@ -41,8 +41,10 @@ struct DirectionPass {
   int segment_count = 0;
   PackedDirection<T> weights{};
   bool recording = false;
-  bool keeps_states = false;  ///< records states even when nothing else is recorded: they feed the next step's R
-  bool general = false;       ///< runs in sequence/general_step.hpp
+  bool keeps_states = false;         ///< records states even when nothing else is recorded: they feed the next step's R
+  bool general = false;              ///< runs in sequence/general_step.hpp
+  const Int8Kernel* int8 = nullptr;  ///< of 8-bit weights; null: weights are T
+  Int8Rows* rounded = nullptr;       ///< room for kRowBlock rows of activations in 8 bits, one a thread
 
   Rows<const T> h0{};                        ///< [N]
   Rows<T> out{};                             ///< h of every row, this direction's columns

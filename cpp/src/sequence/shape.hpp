@@ -16,15 +16,17 @@ struct StackShape {
   int gates = 0;
   bool reversed = false;  ///< the only direction is the reverse one
   bool learns_initial_state = false;
+  bool int8 = false;  ///< W and R in 8 bits, activations rounded as they come; float32, inference
   CellSpec cell;
 
-  explicit StackShape(const RecurrentConfig& config)
+  explicit StackShape(const RecurrentConfig& config, bool in_int8 = false)
       : input(config.input_size),
         hidden(config.hidden_size),
         layers(config.num_layers),
         directions(config.bidirectional ? 2 : 1),
         reversed(config.reverse),
         learns_initial_state(config.learn_initial_state),
+        int8(in_int8),
         cell(cell_spec(config)) {
     output = cell.projection > 0 ? cell.projection : hidden;
     if (cell.blocks()) layers *= static_cast<std::int64_t>(cell.pattern.size());

@@ -20,8 +20,12 @@ class Stack {
   using Pass = DirectionPass<T>;
   using Packed = PackedWeights<T>;
 
-  explicit Stack(const RecurrentConfig& config)
-      : config_(config), shape_(config), kernels_(kernels_of<T>(config)), tensors_(recurrent_tensors(shape_, &slots_)) {
+  /// int8: 8-bit weights, for forward without a recording; cells that Direction runs block by block.
+  explicit Stack(const RecurrentConfig& config, bool int8 = false)
+      : config_(config),
+        shape_(config, int8),
+        kernels_(kernels_of<T>(config)),
+        tensors_(recurrent_tensors(shape_, &slots_)) {
     if (shape_.cell.blocks()) blocks_ = std::make_unique<BlockStack<T>>(config_, shape_);
   }
   Stack(const Stack&) = delete;

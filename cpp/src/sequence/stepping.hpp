@@ -27,7 +27,7 @@ class Stepping {
       stack.builder(options_).forward(step, packed, nullptr, false, workspace_);
       for (const DirectionPass<T>& pass : workspace_.passes) {
         std::fill_n(pass.out[0], padded<T>(shape.output), T{0});
-        if (!pass.general && shape.cell.feedback == 0 && shape.cell.heads == 1) plan(pass);
+        if (!pass.general && !shape.int8 && shape.cell.feedback == 0 && shape.cell.heads == 1) plan(pass);
       }
       return;
     }

@@ -161,6 +161,7 @@ struct WorkspaceBuilder {
       }
     }
     p.weights = packed.slot(slot);
+    if (shape.int8) take_rounded(std::max(shape.layer_input(layer), shape.output), rows, ws.arena, p);
     const Rows<T> h0 = take(sequences, pp);
     gather_state(options.initial, parameters, 0, slot, h0, ws.layout);
     p.h0 = h0.read();
@@ -222,6 +223,18 @@ struct WorkspaceBuilder {
       p.fed = take(rows, pp);
       p.fed0 = take(sequences, pp).read();
     }
+  }
+
+  void take_rounded(std::int64_t depth, std::int64_t rows, Arena& arena, DirectionPass<T>& p) const {
+    const std::int64_t count = std::min(rows, kRowBlock);
+    const std::int64_t stride = Int8Rows::stride_for(depth);
+    auto* const rounded = arena.take<Int8Rows>(options.n_threads);
+    for (int member = 0; member < options.n_threads; ++member) {
+      rounded[member] = {arena.take<std::int8_t>(count * stride), arena.take<std::uint8_t>(count * stride),
+                         arena.take<float>(count), arena.take<std::int32_t>(count), stride};
+    }
+    p.int8 = &int8_kernel();
+    p.rounded = rounded;
   }
 
   /// State `index` of one slot from the caller's [L·D, N, width] to sorted, padded rows. Without a source: the learned

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .._unrolled import read_targets
 from .._validation import SequenceArrays, read_sequences
-from ..model import Model
+from ..model import DYNAMIC_INT8, Model
 from .calibration import RANGES, Observed, observe
 from .finetune import finetune
 from .integers import WEIGHTS, zero_blocks
@@ -43,7 +43,18 @@ def quantize(
     seed: int = 0,
 ) -> QuantizedModel:
     """As `SequenceEstimator.quantize` says. training: options of fine-tuning's trainer beyond those of a plain head."""
-    for name, value, known in (("scheme", scheme, SCHEMES), ("weights", weights, WEIGHTS), ("ranges", ranges, RANGES)):
+    if scheme == DYNAMIC_INT8:
+        raise ValueError(
+            f"quantize: scheme={DYNAMIC_INT8!r} is there for SequenceClassifier, SequenceRegressor and lstmcore.Model "
+            f"only. Use {', '.join(map(repr, SCHEMES))}."
+        )
+    if model.config["quantization"] != "none":
+        raise ValueError(
+            f"quantize: this model is quantised already ({model.config['quantization']}). Quantise the one that it was "
+            "made of."
+        )
+    schemes = (*SCHEMES, DYNAMIC_INT8)
+    for name, value, known in (("scheme", scheme, schemes), ("weights", weights, WEIGHTS), ("ranges", ranges, RANGES)):
         if value not in known:
             raise ValueError(f"quantize: {name}={value!r}. Expected one of {', '.join(map(repr, known))}.")
     if isinstance(finetune_epochs, bool) or not isinstance(finetune_epochs, (int, np.integer)) or finetune_epochs < 0:

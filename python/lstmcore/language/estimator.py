@@ -3,7 +3,6 @@
 # mypy: allow-subclassing-any, allow-untyped-calls
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -14,11 +13,11 @@ from sklearn.utils.validation import check_is_fitted, check_random_state
 from .._fitting import Part
 from .._layer_network import LayerModel
 from .._layer_training import LayerEstimator
-from .._parameters import RULES, Rule, check_available
-from .._step_estimator import choice
+from .._parameters import Rule
 from .corpus import NAMES, Corpus, read_corpus
 from .model import SymbolModel
-from .network import SOFTMAX, UNITS, LanguageNetwork, default_cutoffs, vocabulary_to_json
+from .network import LanguageNetwork
+from .settings import RULES_OF_LANGUAGE, check_settings, choose_labels, network_config
 from .training import LanguageTrainer, StreamValidation, document_losses
 
 __all__ = ["LanguageModel"]
@@ -28,32 +27,6 @@ Self = TypeVar("Self", bound="LanguageModel")
 
 # Symbols that are read at once where a text is only evaluated.
 _EVALUATED = 256
-
-
-def _is_tokenizer(value: Any) -> bool:
-    if isinstance(value, str):
-        import re
-
-        try:
-            re.compile(value)
-        except re.error:
-            return False
-        return True
-    return value is None or callable(value)
-
-
-def _is_vocabulary(value: Any) -> bool:
-    if value is None:
-        return True
-    texts = isinstance(value, (list, tuple)) and all(isinstance(item, str) and item for item in value)
-    return texts and len(set(value)) == len(value) > 0
-
-
-def _are_cutoffs(value: Any) -> bool:
-    if value is None:
-        return True
-    whole = isinstance(value, (list, tuple)) and all(RULES["hidden_size"].accepts(item) for item in value)
-    return whole and len(value) > 0 and all(a < b for a, b in itertools.pairwise(value))
 
 
 class LanguageModel(LayerEstimator):
@@ -188,20 +161,7 @@ class LanguageModel(LayerEstimator):
         "cell", "cell_options", "hidden_size", "num_layers", "unit", "documents", "embedding_size", "tie_weights",
         "softmax", "dropout", "variational_dropout", "recurrent_dropout", "precision",
     )  # fmt: skip
-    _rules: Mapping[str, Rule] = {
-        "unit": choice(*UNITS),
-        "tokenizer": Rule("None, a callable or a regular expression", _is_tokenizer),
-        "documents": choice("separate", "joined"),
-        "vocabulary": Rule("None or a list of distinct texts, none of them empty", _is_vocabulary),
-        "min_frequency": RULES["hidden_size"],
-        "max_vocabulary": RULES["bptt_steps"],
-        "embedding_size": RULES["bptt_steps"],
-        "tie_weights": RULES["shuffle"],
-        "softmax": choice(*SOFTMAX),
-        "cutoffs": Rule("None or a list of rising int >= 1", _are_cutoffs),
-        "n_samples": RULES["hidden_size"],
-        "bptt_steps": RULES["hidden_size"],
-    }
+    _rules: Mapping[str, Rule] = RULES_OF_LANGUAGE
 
     classes_: Array
 
@@ -328,25 +288,7 @@ class LanguageModel(LayerEstimator):
         return self._partial_fit(X, y, None, None)
 
     def _check_available(self, parameters: Mapping[str, Any]) -> None:
-        check_available(parameters)
-        if parameters["bidirectional"]:
-            raise ValueError(
-                "bidirectional=True: a layer that reads from the end would read the symbols that a language model is "
-                "to predict. Use bidirectional=False, and num_layers for a larger model."
-            )
-        if parameters["tokenizer"] is not None and parameters["unit"] != "token":
-            raise ValueError("tokenizer needs unit='token': characters are not cut up.")
-        if parameters["tie_weights"] and parameters["softmax"] == "adaptive":
-            raise ValueError(
-                "tie_weights=True does not go with softmax='adaptive', whose clusters have weights of their own sizes. "
-                "Use softmax='full' or 'sampled'."
-            )
-        if parameters["cutoffs"] is not None and parameters["softmax"] != "adaptive":
-            raise ValueError("cutoffs need softmax='adaptive'.")
-        if parameters["vocabulary"] is not None and (
-            parameters["max_vocabulary"] is not None or parameters["min_frequency"] != 1
-        ):
-            raise ValueError("vocabulary goes with min_frequency=1 and max_vocabulary=None: it says all.")
+        check_settings(parameters)
 
     def _prepare(
         self, X: Any, y: Any, sample_weight: Any, eval_set: Any, resume: bool, partial: bool, classes: Any
@@ -382,41 +324,8 @@ class LanguageModel(LayerEstimator):
 
     def _begin(self, corpus: Corpus, seed: int) -> None:
         counts = corpus.counts()
-        labels = [*NAMES, *self._labels(counts)]
-        V = len(labels)
-        if self.softmax == "sampled" and int(self.n_samples) > V // 2:
-            raise ValueError(
-                f"n_samples={self.n_samples} for {V} symbols: softmax='sampled' saves nothing with more samples than "
-                "half the symbols. Lower n_samples, or use softmax='full'."
-            )
-        cutoffs: list[int] = []
-        if self.softmax == "adaptive":
-            cutoffs = default_cutoffs(V) if self.cutoffs is None else [int(cut) for cut in self.cutoffs]
-            if cutoffs[-1] >= V:
-                raise ValueError(
-                    f"cutoffs={cutoffs}: the last cluster begins behind the {V} symbols, '<eod>' and '<unk>' included. "
-                    "Lower cutoffs, or use softmax='full'."
-                )
-        config = {
-            "cell": self.cell,
-            "cell_options": dict(self.cell_options or {}),
-            "embedding_size": int(self.embedding_size or 64),
-            "hidden_size": int(self.hidden_size),
-            "num_layers": int(self.num_layers),
-            "dropout": float(self.dropout),
-            "variational_dropout": float(self.variational_dropout),
-            "recurrent_dropout": float(self.recurrent_dropout),
-            "vocabulary": vocabulary_to_json(labels),
-            "unit": self.unit,
-            "documents": self.documents,
-            "tie_weights": bool(self.tie_weights),
-            "softmax": self.softmax,
-            "cutoffs": cutoffs,
-            "dtype": self.precision,
-        }
-        if self.tie_weights and self.embedding_size is None:
-            # The width of the layers' outputs, which the cell's options decide on.
-            config["embedding_size"] = LanguageNetwork.output_width(config)
+        labels = [*NAMES, *choose_labels(self.get_params(deep=False), counts)]
+        config = network_config(self.get_params(deep=False), labels)
         network = LanguageNetwork(config, seed)
         of_labels = np.array([counts.get(label, 0) for label in labels], dtype=np.int64)
         known = set(labels)
@@ -427,21 +336,6 @@ class LanguageModel(LayerEstimator):
         self.classes_ = np.array(labels, dtype=object)
         self.n_features_in_ = 1
         self.model_ = self._make_model(network)
-
-    def _labels(self, counts: Mapping[str, int]) -> list[str]:
-        if self.vocabulary is not None:
-            labels = [label for label in self.vocabulary if label not in NAMES]
-            if self.unit == "character" and any(len(label) > 1 for label in labels):
-                wrong = next(label for label in labels if len(label) > 1)
-                raise ValueError(f"vocabulary has {wrong!r}, and unit='character' reads single characters.")
-            if not labels:
-                raise ValueError(f"vocabulary has no symbol beside {' and '.join(NAMES)}.")
-            return sorted(labels, key=lambda label: -counts.get(label, 0))
-        frequent = [label for label, count in counts.items() if count >= int(self.min_frequency) and label not in NAMES]
-        if not frequent:
-            raise ValueError(f"min_frequency={self.min_frequency}: no symbol of X occurs so often. Lower it.")
-        frequent.sort(key=lambda label: (-counts[label], label))
-        return frequent[: self.max_vocabulary]
 
     def _hold_out(self, corpus: Corpus, seed: int) -> tuple[Corpus, Corpus]:
         """Documents, or of one text or of one too long for memory the end."""

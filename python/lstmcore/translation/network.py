@@ -277,9 +277,10 @@ class TranslatorNetwork(StepNetwork):
     @classmethod
     def read(cls, X: Any, name: str, dtype: str) -> Steps:
         items = as_characters(X)
-        if items is not X and [] in items:
-            first = items.index([])
-            raise ValueError(f"{name}[{first}] is an empty text. Every sequence needs at least one character.")
+        if items is not X:
+            for n, item in enumerate(items):
+                if isinstance(item, list) and not item:
+                    raise ValueError(f"{name}[{n}] is empty. Every sequence needs at least one character or token.")
         return super().read(items, name, dtype)
 
     @classmethod

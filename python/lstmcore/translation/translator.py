@@ -3,7 +3,6 @@
 # mypy: allow-subclassing-any, allow-untyped-calls
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -20,6 +19,7 @@ from .._targets import LabelSequences
 from .._validation import read_weights
 from .model import TranslatorModel, as_sequences
 from .network import LONGEST, TranslatorNetwork, as_list
+from .training import SamplingTrainer
 
 __all__ = ["SequenceTranslator", "Translation"]
 
@@ -73,8 +73,8 @@ class SequenceTranslator(LabelSequences, StepEstimator):
     beam_width : int, default 1
         Hypotheses that `predict` follows at a time. 1: the most probable token at each step.
     length_penalty : float >= 0, default 0.6
-        Exponent α of the length penalty ((5 + |y|) / 6)^α by which log probabilities are divided in beam search (Wu et
-        al., 2016). 0: none, which favours short outputs.
+        Exponent α of the length penalty ``((5 + |y|) / 6)^α`` by which log probabilities are divided in beam search
+        (Wu et al., 2016). 0: none, which favours short outputs.
     max_length : int or None, default None
         Tokens that a prediction may have at most. None: twice the longest y of fit, or 16.
     scheduled_sampling : float in [0, 1], default 0.0
@@ -346,11 +346,11 @@ class SequenceTranslator(LabelSequences, StepEstimator):
 
     def _new_trainer(self, options: dict[str, Any], seed: int) -> LayerTrainer:
         share, schedule, epochs = float(self.scheduled_sampling), self.sampling_schedule, int(self.max_iter)
-        return _SamplingTrainer(self.model_.network, options, seed, share, schedule, epochs)
+        return SamplingTrainer(self.model_.network, options, seed, share, schedule, epochs)
 
     def _make_trainer(self, seed: int, reuse: bool) -> Any:
         trainer = super()._make_trainer(seed, reuse)
-        if isinstance(trainer, _SamplingTrainer):  # partial_fit may go on with one that was made for other values
+        if isinstance(trainer, SamplingTrainer):  # partial_fit may go on with one that was made for other values
             trainer.share, trainer.schedule = float(self.scheduled_sampling), self.sampling_schedule
         return trainer
 
@@ -504,23 +504,6 @@ class SequenceTranslator(LabelSequences, StepEstimator):
         tags.input_tags.three_d_array = True
         tags.target_tags.required = True
         return tags
-
-
-class _SamplingTrainer(LayerTrainer):
-    """Sets the probability of scheduled sampling before each epoch."""
-
-    def __init__(
-        self, network: Any, options: Mapping[str, Any], seed: int, share: float, schedule: str, epochs: int
-    ) -> None:
-        super().__init__(network, options, seed)
-        self.share, self.schedule, self.epochs = share, schedule, epochs
-
-    def run_epoch(self, x: Any, y: Any, weights: Array | None = None) -> dict[str, Any]:
-        done = min(1.0, self._epochs / max(1, self.epochs - 1))
-        factor = {"constant": 1.0, "linear": done, "inverse_sigmoid": 1.0 / (1.0 + math.exp(6.0 - 12.0 * done))}
-        network: Any = self._network
-        network.sampling = self.share * factor[self.schedule]
-        return super().run_epoch(x, y, weights)
 
 
 def _matches(found: Any, y: Array, sample_weight: Array | None) -> float:

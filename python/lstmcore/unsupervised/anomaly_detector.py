@@ -21,6 +21,7 @@ from .._validation import check_resolution, read_weights
 from .detector_model import AnomalyStream, DetectorModel
 from .forecast_network import AGGREGATIONS, LOSSES, START, ForecastNetwork
 from .pieces import Pieces, beginnings, cut_pieces, whole
+from .thresholds import lower_quantile
 
 if TYPE_CHECKING:
     from ..edge.quantized_model import QuantizedModel
@@ -385,14 +386,14 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
         errors = np.concatenate(self._errors(used))
         network.fit_errors(errors, of_steps)
         scores = network.step_scores(errors)
-        network.constants["step_offset"][:] = _lower_quantile(scores, of_steps, float(self.step_contamination))
+        network.constants["step_offset"][:] = lower_quantile(scores, of_steps, float(self.step_contamination))
         parts = zip(np.split(scores, ends), np.split(of_steps, ends), strict=True)
         found = [network.aggregate(part[share > 0]) if (share > 0).any() else 0.0 for part, share in parts]
         # A sequence counts as a whole, however many of its steps were held out.
         of_sequences = np.where(np.maximum.reduceat(of_steps, np.append(0, ends)) > 0, of_sequences, 0.0)
-        offset = _lower_quantile(np.array(found), of_sequences, float(self.contamination))
+        offset = lower_quantile(np.array(found), of_sequences, float(self.contamination))
         network.constants["offset"][:] = offset
-        self._take_offsets()
+        self.offset_, self.step_offset_ = self.model_.offset, self.model_.step_offset  # type: ignore[attr-defined]
         del self._owner, self._held_out, self._eval
 
     def _errors(self, x: Pieces) -> list[Array]:
@@ -403,10 +404,6 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
             for start in range(0, count, size)
             for item in network.errors(x.subset(np.arange(start, min(start + size, count))))
         ]
-
-    def _take_offsets(self) -> None:
-        model: Any = self.model_
-        self.offset_, self.step_offset_ = model.offset, model.step_offset
 
     # --- files -------------------------------------------------------------------------------------------------------
 
@@ -515,13 +512,3 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
         tags.input_tags.three_d_array = True
         tags.target_tags.required = False
         return tags
-
-
-def _lower_quantile(scores: Array, weights: Array, level: float) -> float:
-    """Below it lies `level` of all weight; between two scores, so that rounding moves none of them across."""
-    order = np.argsort(scores[weights > 0], kind="stable")
-    values, shares = scores[weights > 0][order], weights[weights > 0][order]
-    above = np.flatnonzero(np.cumsum(shares) > level * shares.sum() * (1.0 + 1e-12))
-    value = values[above[0] if len(above) else -1]
-    below = values[values < value]
-    return float(0.5 * (value + below[-1]) if len(below) else value - 1e-4 * abs(value))

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
-from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 
 from .._base import SequenceReader
@@ -20,12 +19,15 @@ from .._parameters import RULES, Rule, check_available
 from .._step_estimator import as_written, choice
 from .._step_network import vocabulary_of
 from .._steps import Steps, check_numbers, holds_text, read_steps, steps_of
-from .._validation import check_count, check_resolution, read_weights
+from .._validation import check_resolution, read_weights
 from .encoder_model import EncoderModel
 from .encoder_network import MIXES, POOLINGS, TASKS, EncoderNetwork, check_cell
 from .pieces import cut_steps
 from .pretrained import network_of
-from .probe import fit_mix
+from .probe import fit_mix, probe_target
+
+if TYPE_CHECKING:
+    from ..edge.quantized_model import QuantizedModel
 
 __all__ = ["SequenceEncoder"]
 
@@ -321,22 +323,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
         return self
 
     def _probe_target(self, y: Any, count: int) -> Array | None:
-        """(N,) class indices, or (N, K) numbers, for layer_mix="learned"."""
-        if self.layer_mix != "learned":
-            return None
-        if y is None:
-            raise ValueError("layer_mix='learned' needs y: labels or numbers, one for each sequence. Pass it to fit.")
-        target = np.asarray(y)
-        if target.ndim not in (1, 2) or not len(target):
-            raise ValueError(f"y has shape {target.shape}. Expected (N,) labels or numbers, or (N, K) numbers.")
-        check_count(len(target), "y", count, "X")
-        kind = type_of_target(target, input_name="y")
-        if kind in ("continuous", "continuous-multioutput", "multilabel-indicator", "multiclass-multioutput"):
-            return target.astype(np.float64).reshape(len(target), -1)
-        known, codes = np.unique(target, return_inverse=True)
-        if len(known) < 2:
-            raise ValueError(f"y has only one label, {known.tolist()[0]!r}: layer_mix='learned' needs at least two.")
-        return codes.reshape(-1).astype(np.int64)
+        return probe_target(y, count) if self.layer_mix == "learned" else None
 
     def _finish(self, x: Steps, target: Array | None, weights: Array | None) -> None:
         model: Any = self.model_
@@ -485,6 +472,13 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
             return model.sequence_features(x)  # type: ignore[no-any-return]
         return as_written(x, model.core.predict(x))
 
+    def set_output(self: Self, *, transform: str | None = None) -> Self:
+        """As of every transformer of scikit-learn; ValueError for frames of steps, which are no rows of a table."""
+        if self.output == "steps" and transform not in (None, "default"):
+            raise ValueError(f"set_output: output='steps' gives no table for transform={transform!r}. Use 'default'.")
+        super().set_output(transform=transform)
+        return self
+
     def step(self, x: Any, state: Any = None) -> tuple[Array, Any]:
         """Features of the steps of a stream, one step a call.
 
@@ -508,6 +502,26 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
         """
         check_is_fitted(self, "model_")
         return self.model_.step(x, state)  # type: ignore[attr-defined, no-any-return]
+
+    def quantize(
+        self, X_calibration: Any = None, scheme: str = "int8", *, weights: str = "int8", ranges: str = "mse"
+    ) -> QuantizedModel:
+        """The network in integers, as a microcontroller runs it; the estimator itself stays as it is.
+
+        Its outputs are what `transform` gives, (W,) numbers, at every step with ``output="steps"``. Features and
+        ``layer_mix="last"`` only, and in both directions not with ``pretraining="next_step"``. Parameters and errors as
+        of `SequenceRegressor.quantize`.
+        """
+        check_is_fitted(self, "model_")
+        from ..edge.api import quantize
+        from ..model import Model
+
+        network: Any = self.model_.network
+        if X_calibration is not None:
+            self._read_sequences(X_calibration, False, "X_calibration")
+        pooling = "none" if self.output == "steps" else network.config["pooling"]
+        model = Model(network.core_model(pooling))
+        return quantize(model, X_calibration, scheme, weights=weights, ranges=ranges)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .._dense_head import cross_entropy, dense_init
-from .._step_network import Shapes, StepNetwork, recurrent_config, scatter
+from .._step_network import Shapes, StepNetwork, engine_model, recurrent_config, scatter
 from .._steps import Steps
 from .encoder_model import EncoderModel
 
@@ -275,6 +275,27 @@ class EncoderNetwork(StepNetwork):
             found.append(h)
             after.append(state)
         return self.mixed(found), after
+
+    def core_model(self, pooling: str) -> _core.Model:
+        """The same layers as a model of the engine, whose head hands their outputs on; pooling "none" for steps.
+
+        ValueError for what such a model does not have.
+        """
+        c = self._config
+        for name, given, what in (
+            ("inputs", c["vocabulary"] is not None, "tokens, whose embedding the runtime does not have"),
+            ("layer_mix", c["layer_mix"] != "last", "a mix of layers; use layer_mix='last'"),
+            ("bidirectional", c["separate"], "two separate stacks; use bidirectional=False"),
+        ):
+            if given:
+                raise ValueError(f"quantize: {name}: the network has {what}.")
+        core = engine_model(c, pooling, self.features)
+        head = {"head_W": np.eye(self.features), "head_b": np.zeros(self.features)}
+        core.set_parameters({**self._layer.parameters, **{k: v.astype(c["dtype"]) for k, v in head.items()}})
+        core.set_preprocessing(
+            self._constants["mean"], self._constants["scale"], np.zeros(self.features), np.ones(self.features)
+        )
+        return core
 
     # --- files -------------------------------------------------------------------------------------------------------
 

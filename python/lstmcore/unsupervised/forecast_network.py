@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .._step_network import Shapes, StepNetwork, recurrent_config
+from .._step_network import Shapes, StepNetwork, engine_model
 from .._steps import object_array, read_steps
 from .detector_model import DetectorModel
 from .pieces import Pieces, whole
@@ -229,15 +229,7 @@ class ForecastNetwork(StepNetwork):
         (K,) at every step, in the order [F, I]; for the loss "gaussian" [F, I, 2], each mean with its raw deviation.
         """
         c = self._config
-        recurrent = {name: value for name, value in recurrent_config(c).items() if name not in c["cell_options"]}
-        core = _core.Model(
-            {
-                "recurrent": {**recurrent, "cell_options": c["cell_options"]},
-                "pooling": "none",
-                "activation": "identity",
-                "outputs": c["outputs"],
-            }
-        )
+        core = engine_model(c, "none", c["outputs"])
         core.set_parameters(self.parameters)
         mean, scale = (np.tile(self._constants[name], c["horizon"]) for name in ("mean", "scale"))
         if c["loss"] == "gaussian":

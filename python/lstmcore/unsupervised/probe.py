@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["fit_mix"]
+from .._validation import check_count
+
+__all__ = ["fit_mix", "probe_target"]
 
 Array = NDArray[Any]
 
@@ -22,12 +24,17 @@ def fit_mix(features: Array, y: Array, weights: Array, alpha: float = 1e-2) -> t
     from scipy.optimize import minimize
 
     _, L, W = features.shape
-    scale = float(np.sqrt(np.mean(np.square(features)))) or 1.0
-    h = features.astype(np.float64) / scale
     share = weights / weights.sum()
+    scale = float(np.sqrt(share @ np.square(features, dtype=np.float64).mean(axis=(1, 2)))) or 1.0
+    h = features.astype(np.float64) / scale
     classes = y.dtype.kind in "iu"
     K = int(y.max()) + 1 if classes else y.shape[1]
-    targets = np.eye(K)[y] if classes else (y - y.mean(axis=0)) / np.where(y.std(axis=0) > 0, y.std(axis=0), 1.0)
+    if classes:
+        targets = np.eye(K)[y]
+    else:
+        centred = y - share @ y
+        deviation = np.sqrt(share @ np.square(centred))
+        targets = centred / np.where(deviation > 0, deviation, 1.0)
 
     def objective(flat: Array) -> tuple[float, Array]:
         logits, gain, A, b = flat[:L], flat[L], flat[L + 1 : L + 1 + K * W].reshape(K, W), flat[L + 1 + K * W :]
@@ -57,3 +64,22 @@ def fit_mix(features: Array, y: Array, weights: Array, alpha: float = 1e-2) -> t
     found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
     s = np.exp(found[:L] - found[:L].max())
     return s / s.sum(), float(found[L]) / scale
+
+
+def probe_target(y: Any, count: int) -> Array:
+    """y as `fit_mix` takes it: (N,) class indices, or (N, K) numbers; ValueError for anything else."""
+    from sklearn.utils.multiclass import type_of_target
+
+    if y is None:
+        raise ValueError("layer_mix='learned' needs y: labels or numbers, one for each sequence. Pass it to fit.")
+    target = np.asarray(y)
+    if target.ndim not in (1, 2) or not len(target):
+        raise ValueError(f"y has shape {target.shape}. Expected (N,) labels or numbers, or (N, K) numbers.")
+    check_count(len(target), "y", count, "X")
+    kind = type_of_target(target, input_name="y")
+    if kind in ("continuous", "continuous-multioutput", "multilabel-indicator", "multiclass-multioutput"):
+        return target.astype(np.float64).reshape(len(target), -1)
+    known, codes = np.unique(target, return_inverse=True)
+    if len(known) < 2:
+        raise ValueError(f"y has only one label, {known.tolist()[0]!r}: layer_mix='learned' needs at least two.")
+    return codes.reshape(-1).astype(np.int64)

@@ -21,6 +21,8 @@ constexpr Names<Pooling> poolings = {{Pooling::last, "last"},         {Pooling::
 constexpr Names<Activation> activations = {{Activation::identity, "identity"}, {Activation::softmax, "softmax"}};
 constexpr Names<HeadActivation> head_activations = {
     {HeadActivation::selu, "selu"}, {HeadActivation::relu, "relu"}, {HeadActivation::tanh, "tanh"}};
+constexpr Names<Quantization> quantizations = {{Quantization::none, "none"},
+                                               {Quantization::dynamic_int8, "dynamic_int8"}};
 
 template <class Enum>
 const char* name_of(const Names<Enum>& names, Enum value) {
@@ -154,23 +156,29 @@ Json config_to_json(const ModelConfig& config) {
                             {"dtype", name_of(dtypes, r.dtype)},
                             {"seed", r.seed},
                             {"cell_options", std::move(options)}};
-  return Json::Object{{"recurrent", std::move(recurrent)},
-                      {"pooling", name_of(poolings, config.pooling)},
-                      {"pooling_size", config.pooling_size},
-                      {"pooling_patterns", config.pooling_patterns},
-                      {"pooling_beta", config.pooling_beta},
-                      {"pooling_updates", config.pooling_updates},
-                      {"head_sizes", Json::Array(config.head_sizes.begin(), config.head_sizes.end())},
-                      {"head_activation", name_of(head_activations, config.head_activation)},
-                      {"head_dropout", config.head_dropout},
-                      {"activation", name_of(activations, config.activation)},
-                      {"outputs", config.outputs}};
+  Json::Object model = {{"recurrent", std::move(recurrent)},
+                        {"pooling", name_of(poolings, config.pooling)},
+                        {"pooling_size", config.pooling_size},
+                        {"pooling_patterns", config.pooling_patterns},
+                        {"pooling_beta", config.pooling_beta},
+                        {"pooling_updates", config.pooling_updates},
+                        {"head_sizes", Json::Array(config.head_sizes.begin(), config.head_sizes.end())},
+                        {"head_activation", name_of(head_activations, config.head_activation)},
+                        {"head_dropout", config.head_dropout},
+                        {"activation", name_of(activations, config.activation)},
+                        {"outputs", config.outputs}};
+  if (config.quantization != Quantization::none) {
+    model.push_back({"quantization", name_of(quantizations, config.quantization)});
+  }
+  return model;
 }
 
-ModelConfig config_from_json(const Json& json) {
+ModelConfig config_from_json(const Json& json, bool quantised) {
+  // The entry is there in quantised models and in no others, which older versions read too.
+  const std::string_view last = quantised ? "quantization" : "outputs";
   const Section model(json, "model",
                       {"recurrent", "pooling", "pooling_size", "pooling_patterns", "pooling_beta", "pooling_updates",
-                       "head_sizes", "head_activation", "head_dropout", "activation", "outputs"});
+                       "head_sizes", "head_activation", "head_dropout", "activation", "outputs", last});
   const Section recurrent(
       model.at("recurrent"), "model.recurrent",
       {"cell", "input_size", "hidden_size", "num_layers", "bidirectional", "reverse", "dropout", "variational_dropout",
@@ -208,6 +216,12 @@ ModelConfig config_from_json(const Json& json) {
   config.head_dropout = model.number("head_dropout");
   config.activation = model.one_of("activation", activations);
   config.outputs = model.size("outputs");
+  if (quantised) {
+    config.quantization = model.one_of("quantization", quantizations);
+    if (config.quantization == Quantization::none) {
+      throw FileError("model.quantization: expected 'dynamic_int8' in a file of this format version, found 'none'");
+    }
+  }
   return config;
 }
 

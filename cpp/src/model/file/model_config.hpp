@@ -13,6 +13,7 @@ Json config_to_json(const ModelConfig& config);
 
 /// Throws FileError, naming the entry, for anything missing, unknown or of the wrong kind. That the values make a
 /// model together (options of the cell, range of dropout) is for Model's constructor to check.
-ModelConfig config_from_json(const Json& json);
+/// quantised: the file's format version is that of quantised models, which have one entry more.
+ModelConfig config_from_json(const Json& json, bool quantised);
 
 }  // namespace lstmcore::file

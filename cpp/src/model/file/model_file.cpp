@@ -23,6 +23,8 @@ namespace {
 
 constexpr const char* format_name = "lstmcore";
 constexpr const char* format_version = "1";
+constexpr const char* quantised_version = "2";  // of models whose layers have 8-bit weights, and of no others
+constexpr const char* scale_suffix = "_scale";
 constexpr const char* reserved_names[] = {"format", "format_version", "lstmcore_version",
                                           "model",  "test_vector",    "checksum"};
 
@@ -57,17 +59,19 @@ Json parse_entry(const Header& header, const char* name) {
   }
 }
 
-void check_format(const Header& header) {
+/// Whether it is the file of a quantised model.
+bool check_format(const Header& header) {
   const auto format = header.metadata.find("format");
   if (format == header.metadata.end() || format->second != format_name) {
     throw FileError("it is a safetensors file, but not a model of lstmcore (metadata 'format' is " +
                     (format == header.metadata.end() ? "missing" : quoted(format->second)) + ")");
   }
   const std::string& version = required(header, "format_version");
-  if (version != format_version) {
+  if (version != format_version && version != quantised_version) {
     throw FileError("format version " + quoted(version) + " is unknown, this library reads '" + format_version +
-                    "'; a newer lstmcore may have written it");
+                    "' and '" + quantised_version + "'; a newer lstmcore may have written it");
   }
+  return version == quantised_version;
 }
 
 void check_tensor(const Header& header, const std::string& name, const char* dtype,
@@ -92,7 +96,11 @@ void check_core_tensors(const Header& header, const ModelConfig& config) {
     throw FileError(std::string("its architecture is not one this version can build: ") + error.what());
   }
   const char* dtype = dtype_text(config.recurrent.dtype);
-  for (const TensorInfo& tensor : tensors) check_tensor(header, tensor.name, dtype, tensor.shape);
+  for (const TensorInfo& tensor : tensors) {
+    const bool int8 = in_int8(config, tensor.name);
+    check_tensor(header, tensor.name, int8 ? "I8" : dtype, tensor.shape);
+    if (int8) check_tensor(header, tensor.name + scale_suffix, "F32", {tensor.shape[0]});
+  }
   check_tensor(header, "input_mean", "F64", {config.recurrent.input_size});
   check_tensor(header, "input_scale", "F64", {config.recurrent.input_size});
   check_tensor(header, "output_mean", "F64", {config.outputs});
@@ -110,17 +118,53 @@ Model build_model(const ModelConfig& config, const Build& build) {
   }
 }
 
+/// The floats that the integers stand for, where the model has them.
+void write_floats(Model& model, const std::string& name, const Int8Matrix& matrix) {
+  const auto tensor = std::find_if(model.tensors().begin(), model.tensors().end(),
+                                   [&name](const TensorInfo& info) { return info.name == name; });
+  float* to = static_cast<float*>(model.parameters()) + tensor->offset;
+  const std::size_t columns = matrix.integers.size() / matrix.scales.size();
+  for (std::size_t i = 0; i < matrix.integers.size(); ++i) {
+    to[i] = matrix.scales[i / columns] * static_cast<float>(matrix.integers[i]);
+  }
+}
+
+/// The model rounds what it is given: that must be the integers and scales of the file.
+void check_rounded(const Model& model, const std::string& name, const Int8Matrix& matrix) {
+  const Int8Matrix found = model.int8_matrix(name);
+  const std::size_t columns = matrix.integers.size() / matrix.scales.size();
+  for (std::size_t i = 0; i < matrix.integers.size(); ++i) {
+    const std::size_t row = i / columns;
+    if (found.integers[i] != matrix.integers[i] || found.scales[row] != matrix.scales[row]) {
+      throw FileError("tensor " + quoted(name) + ": row " + std::to_string(row) +
+                      ": expected integers from -127 to 127 that reach one of both ends and a scale above 0 of 17 "
+                      "significant bits, or zeros throughout, found " +
+                      std::to_string(int{matrix.integers[i]}) + " at column " + std::to_string(i % columns) +
+                      " and the scale " + std::to_string(matrix.scales[row]));
+    }
+  }
+}
+
 Model read(const std::string& path, std::map<std::string, std::string>& metadata, const Build& build) {
   InputFile file(path);
   const Header header = read_header(file);
-  check_format(header);
-  const ModelConfig config = config_from_json(parse_entry(header, "model"));
+  const bool quantised = check_format(header);
+  const ModelConfig config = config_from_json(parse_entry(header, "model"), quantised);
   check_core_tensors(header, config);
   Model model = build_model(config, build);
 
   std::map<std::string, void*> destinations;
   const std::size_t element = size_of(config.recurrent.dtype);
+  std::map<std::string, Int8Matrix> matrices;
   for (const TensorInfo& tensor : model.tensors()) {
+    if (in_int8(config, tensor.name)) {
+      Int8Matrix& matrix = matrices[tensor.name];
+      matrix.integers.resize(static_cast<std::size_t>(tensor.count()));
+      matrix.scales.resize(static_cast<std::size_t>(tensor.shape[0]));
+      destinations[tensor.name] = matrix.integers.data();
+      destinations[tensor.name + scale_suffix] = matrix.scales.data();
+      continue;
+    }
     check_tensor(header, tensor.name, dtype_text(config.recurrent.dtype), tensor.shape);
     destinations[tensor.name] =
         static_cast<char*>(model.parameters()) + static_cast<std::size_t>(tensor.offset) * element;
@@ -140,8 +184,10 @@ Model read(const std::string& path, std::map<std::string, std::string>& metadata
   for (const TensorEntry& tensor : header.tensors) {  // in the order of the data
     void* destination = destinations.at(tensor.name);
     file.read(destination, static_cast<std::size_t>(tensor.bytes()));
-    const Dtype dtype = tensor.dtype == "F32" ? Dtype::float32 : Dtype::float64;
-    check_finite(tensor.name, dtype, destination, static_cast<std::size_t>(tensor.bytes()) / size_of(dtype));
+    if (tensor.dtype != "I8") {
+      const Dtype dtype = tensor.dtype == "F32" ? Dtype::float32 : Dtype::float64;
+      check_finite(tensor.name, dtype, destination, static_cast<std::size_t>(tensor.bytes()) / size_of(dtype));
+    }
     Fnv1a hash;
     hash.add(destination, static_cast<std::size_t>(tensor.bytes()));
     hashes[tensor.name] = hash.value();
@@ -154,7 +200,9 @@ Model read(const std::string& path, std::map<std::string, std::string>& metadata
   } catch (const std::logic_error& error) {
     throw FileError(error.what());
   }
+  for (const auto& [name, matrix] : matrices) write_floats(model, name, matrix);
   model.parameters_changed();
+  for (const auto& [name, matrix] : matrices) check_rounded(model, name, matrix);
   check_test_vector(model, parse_entry(header, "test_vector"));
 
   metadata.clear();
@@ -184,17 +232,28 @@ void write(const std::string& path, const Model& model, const std::map<std::stri
     add(vector.name, "F64", {static_cast<std::int64_t>(vector.values.size())}, vector.values.data());
   }
   const Dtype dtype = model.config().recurrent.dtype;
+  std::map<std::string, Int8Matrix> matrices;
   for (const TensorInfo& tensor : model.tensors()) {
     const char* data =
         static_cast<const char*>(model.parameters()) + static_cast<std::size_t>(tensor.offset) * size_of(dtype);
     check_finite(tensor.name, dtype, data, static_cast<std::size_t>(tensor.count()));
-    add(tensor.name, dtype_text(dtype), tensor.shape, data);
+    if (in_int8(model.config(), tensor.name)) {
+      const Int8Matrix& matrix = matrices[tensor.name] = model.int8_matrix(tensor.name);
+      add(tensor.name + scale_suffix, "F32", {tensor.shape[0]}, matrix.scales.data());
+    } else {
+      add(tensor.name, dtype_text(dtype), tensor.shape, data);
+    }
+  }
+  for (const TensorInfo& tensor : model.tensors()) {
+    const auto matrix = matrices.find(tensor.name);
+    if (matrix != matrices.end()) add(tensor.name, "I8", tensor.shape, matrix->second.integers.data());
   }
 
   Header header;
   header.metadata = metadata;
   header.metadata["format"] = format_name;
-  header.metadata["format_version"] = format_version;
+  header.metadata["format_version"] =
+      model.config().quantization == Quantization::none ? format_version : quantised_version;
   header.metadata["lstmcore_version"] = build_info().version;
   header.metadata["model"] = config_to_json(model.config()).dump();
   header.metadata["test_vector"] = make_test_vector(model).dump();

@@ -1,0 +1,1 @@
+"""Networks made over for fast prediction on servers and desktops."""
