@@ -507,7 +507,7 @@ def generate(
     top_p: float = 1.0,
     seed: int = 0,
     forbidden: ArrayLike = (),
-    stops: list[Any] = ...,
+    stops: list[Any] = [],
 ) -> tuple[list[NDArray[np.int32]], dict[str, Array]]:
     """Symbols drawn one after another for N texts, and the states after them."""
 
