@@ -2,7 +2,7 @@
 
 Characters are predicted one by one; every 20th module is kept back, and how well it is foretold is measured in bits
 per character (the text itself takes 8, its letters' frequencies alone about 4.7). Ten seconds by default, enough for
-indentation and keywords; ten minutes on 2 cores lead below 2 bits: python examples/language_model.py --seconds 570
+indentation and keywords; for good ones give it minutes: python examples/language_model.py --seconds 570
 Needs: pip install "lstmcore[sklearn]".
 """
 
