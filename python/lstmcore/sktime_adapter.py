@@ -77,6 +77,7 @@ class SktimeForecaster(BaseForecaster):
     def __init__(self, forecaster: SequenceForecaster | None = None) -> None:
         self.forecaster = forecaster
         super().__init__()
+        self._X = self._y = None  # as the constructor leaves them otherwise: set_config may still turn remembering on
         if (forecaster.loss if forecaster is not None else "squared_error") != "gaussian":
             self.set_tags(**{"capability:pred_int": False})
 
