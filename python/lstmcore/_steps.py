@@ -16,9 +16,16 @@ from numpy.typing import NDArray
 
 from ._validation import SequenceArrays, read_sequences
 
-__all__ = ["Steps", "Vocabulary", "check_numbers", "holds_text", "object_array", "read_steps", "steps_of"]
+__all__ = ["Steps", "Vocabulary", "check_numbers", "holds_text", "object_array", "read_steps", "step_grid", "steps_of"]
 
 Array = NDArray[Any]
+
+
+def step_grid(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N, T) positions of the steps of N stretches; past a stretch's length that of its last step."""
+    steps = np.arange(lengths.max())
+    result: NDArray[np.int64] = starts[:, None] + np.minimum(steps, lengths[:, None] - 1)
+    return result
 
 
 class Steps(NamedTuple):
@@ -42,9 +49,7 @@ class Steps(NamedTuple):
 
     def grid(self) -> NDArray[np.int64]:
         """(N, T) positions in values; past a sequence's length that of its last step."""
-        steps = np.arange(self.lengths.max())
-        result: NDArray[np.int64] = self.starts[:, None] + np.minimum(steps, self.lengths[:, None] - 1)
-        return result
+        return step_grid(self.starts, self.lengths)
 
     def as_tokens(self, name: str) -> Steps:
         """Numbers read as tokens: whole ones from 0 on, one a step. ValueError where they are not."""

@@ -24,37 +24,55 @@ class RecurrentTape final : public engine::TapeEngine {
   std::vector<std::int64_t> lengths_;
 };
 
+/// A step of N sequences as a pass over sequences of one step, and what it needs from call to call.
+template <class T>
+class SingleSteps {
+ public:
+  /// packed: as for Stack::forward. state: read at the start, written at the end.
+  void run(const Stack<T>& stack, const T* parameters, const typename Stack<T>::Packed* packed, const void* x,
+           std::int64_t count, void* const* state, void* y, int n_threads) {
+    const StackShape& shape = stack.shape();
+    lengths_.assign(static_cast<std::size_t>(count), 1);
+    x_.resize(lengths_.size());
+    y_.resize(lengths_.size());
+    for (std::size_t n = 0; n < lengths_.size(); ++n) {
+      x_[n] = static_cast<const T*>(x) + static_cast<std::int64_t>(n) * shape.input;
+      y_[n] = static_cast<T*>(y) + static_cast<std::int64_t>(n) * shape.directions * shape.output;
+    }
+    ForwardOptions<T> options;
+    options.initial = state;
+    options.y = y_.data();
+    options.final_state = state;
+    options.n_threads = stack.threads_for(count, n_threads);
+    stack.forward({x_.data(), lengths_.data(), count, shape.input}, parameters, packed, options, workspace_);
+  }
+
+ private:
+  StackWorkspace<T> workspace_;
+  std::vector<std::int64_t> lengths_;
+  std::vector<const void*> x_;
+  std::vector<void*> y_;
+};
+
 /// Steps of `count` sequences; borrows the layers and keeps their weights as they were when it was made.
 template <class T>
 class RecurrentSteps final : public engine::StepsEngine {
  public:
   RecurrentSteps(const Stack<T>& stack, const T* parameters, std::int64_t count, int n_threads)
-      : stack_(stack), lengths_(static_cast<std::size_t>(count), 1), x_(lengths_.size()), y_(lengths_.size()) {
+      : stack_(stack), count_(count), n_threads_(n_threads) {
     stack_.pack(parameters, packed_);
-    options_.n_threads = stack_.threads_for(count, n_threads);
   }
 
   void step(const void* x, void* const* state, void* y) override {
-    const StackShape& shape = stack_.shape();
-    for (std::size_t n = 0; n < lengths_.size(); ++n) {
-      x_[n] = static_cast<const T*>(x) + static_cast<std::int64_t>(n) * shape.input;
-      y_[n] = static_cast<T*>(y) + static_cast<std::int64_t>(n) * shape.directions * shape.output;
-    }
-    options_.initial = state;
-    options_.y = y_.data();
-    options_.final_state = state;  // read at the start, written at the end
-    const Sequences sequences{x_.data(), lengths_.data(), static_cast<std::int64_t>(lengths_.size()), shape.input};
-    stack_.forward(sequences, nullptr, &packed_, options_, workspace_);
+    steps_.run(stack_, nullptr, &packed_, x, count_, state, y, n_threads_);
   }
 
  private:
   const Stack<T>& stack_;
   typename Stack<T>::Packed packed_;
-  StackWorkspace<T> workspace_;
-  ForwardOptions<T> options_;
-  std::vector<std::int64_t> lengths_;
-  std::vector<const void*> x_;
-  std::vector<void*> y_;
+  SingleSteps<T> steps_;
+  std::int64_t count_;
+  int n_threads_;
 };
 
 template <class T>
@@ -129,21 +147,7 @@ class RecurrentLayers final : public engine::RecurrentEngine {
   }
 
   void step(const void* x, std::int64_t count, void* const* state, void* y) const override {
-    const auto workspace = steps_.borrow();
-    workspace->lengths.assign(static_cast<std::size_t>(count), 1);
-    workspace->x.resize(static_cast<std::size_t>(count));
-    workspace->y.resize(static_cast<std::size_t>(count));
-    for (std::int64_t n = 0; n < count; ++n) {
-      workspace->x[static_cast<std::size_t>(n)] = static_cast<const T*>(x) + n * config_.input_size;
-      workspace->y[static_cast<std::size_t>(n)] = static_cast<T*>(y) + n * output_width();
-    }
-    ForwardOptions<T> options;
-    options.initial = state;
-    options.y = workspace->y.data();
-    options.final_state = state;  // read at the start, written at the end
-    const Sequences sequences{workspace->x.data(), workspace->lengths.data(), count, config_.input_size};
-    options.n_threads = threads(sequences);
-    stack_.forward(sequences, parameters_.data(), nullptr, options, workspace->stack);
+    steps_.borrow()->run(stack_, parameters_.data(), nullptr, x, count, state, y, config_.n_threads);
   }
 
   std::unique_ptr<engine::StepsEngine> make_steps(std::int64_t count) const override {
@@ -185,13 +189,6 @@ class RecurrentLayers final : public engine::RecurrentEngine {
   }
 
  private:
-  struct StepWorkspace {
-    StackWorkspace<T> stack;
-    std::vector<std::int64_t> lengths;
-    std::vector<const void*> x;
-    std::vector<void*> y;
-  };
-
   int threads(const Sequences& x) const noexcept {
     std::int64_t rows = 0;
     for (std::int64_t n = 0; n < x.count; ++n) rows += x.lengths[n];
@@ -220,7 +217,7 @@ class RecurrentLayers final : public engine::RecurrentEngine {
   Stack<T> stack_;
   std::vector<T> parameters_;
   mutable Pool<StackWorkspace<T>> pool_;
-  mutable Pool<StepWorkspace> steps_;
+  mutable Pool<SingleSteps<T>> steps_;
   mutable Pool<DecoderWorkspace<T>> decoders_;
   mutable std::atomic<std::uint64_t> dropout_draws_{0};
 };

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._steps import Steps
+from .._steps import Steps, step_grid
 
 __all__ = ["Pieces", "beginnings", "cut_pieces", "cut_steps", "whole"]
 
@@ -41,9 +41,7 @@ class Pieces(NamedTuple):
 
     def grid(self) -> NDArray[np.int64]:
         """(P, T) positions in values; past a piece's length that of its last step."""
-        steps = np.arange(self.lengths.max())
-        result: NDArray[np.int64] = self.starts[:, None] + np.minimum(steps, self.lengths[:, None] - 1)
-        return result
+        return step_grid(self.starts, self.lengths)
 
     def split(self, rows: Array) -> list[Array]:
         """Rows (P, T, …) cut to each piece's steps."""
