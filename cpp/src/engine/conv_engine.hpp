@@ -2,26 +2,13 @@
 #pragma once
 
 #include "base/pool.hpp"
-#include "engine/engine.hpp"
+#include "engine/tape.hpp"
 #include "model/init.hpp"
 #include "sequence/conv_stack.hpp"
 
 #include <atomic>
 
 LSTMCORE_BEGIN_NAMESPACE
-
-template <class T>
-class ConvTape final : public engine::TapeEngine {
- public:
-  std::int64_t sequences() const noexcept override { return static_cast<std::int64_t>(lengths_.size()); }
-  const std::vector<std::int64_t>& lengths() const noexcept override { return lengths_; }
-
- private:
-  template <class>
-  friend class ConvLayers;
-  ConvWorkspace<T> workspace_;
-  std::vector<std::int64_t> lengths_;
-};
 
 template <class T>
 class ConvLayers final : public engine::ConvEngine {
@@ -41,7 +28,9 @@ class ConvLayers final : public engine::ConvEngine {
   const std::vector<std::string>& states() const noexcept override { return stack_.shape().dense.cell.state_names; }
   const std::vector<TensorInfo>& tensors() const noexcept override { return stack_.tensors(); }
   void* parameters() noexcept override { return parameters_.data(); }
-  std::unique_ptr<engine::TapeEngine> make_tape() const override { return std::make_unique<ConvTape<T>>(); }
+  std::unique_ptr<engine::TapeEngine> make_tape() const override {
+    return std::make_unique<TapeOf<ConvWorkspace<T>>>();
+  }
 
   void forward(const Sequences& x, const void* const* initial, void* const* y, void* const* final_state,
                engine::TapeEngine* tape) const override {
@@ -53,14 +42,14 @@ class ConvLayers final : public engine::ConvEngine {
       stack_.forward(x, parameters_.data(), initial, y, final_state, false, threads, *workspace);
       return;
     }
-    auto& recording = static_cast<ConvTape<T>&>(*tape);
-    recording.lengths_.assign(x.lengths, x.lengths + x.count);
-    stack_.forward(x, parameters_.data(), initial, y, final_state, true, threads, recording.workspace_);
+    auto& recording = static_cast<TapeOf<ConvWorkspace<T>>&>(*tape);
+    recording.recorded.assign(x.lengths, x.lengths + x.count);
+    stack_.forward(x, parameters_.data(), initial, y, final_state, true, threads, recording.workspace);
   }
 
   void backward(engine::TapeEngine& tape, const void* const* dy, const void* const* d_final, void* const* dx,
                 void* const* d_initial, void* gradient) const override {
-    ConvWorkspace<T>& ws = static_cast<ConvTape<T>&>(tape).workspace_;
+    ConvWorkspace<T>& ws = static_cast<TapeOf<ConvWorkspace<T>>&>(tape).workspace;
     if (!ws.recorded) {
       throw std::invalid_argument(
           "tape: its recording was used up by an earlier backward(); run forward() with the tape again");

@@ -3,26 +3,13 @@
 
 #include "base/pool.hpp"
 #include "cells/registry.hpp"
-#include "engine/engine.hpp"
+#include "engine/tape.hpp"
 #include "model/init.hpp"
 #include "sequence/attention_decoder.hpp"
 
 #include <atomic>
 
 LSTMCORE_BEGIN_NAMESPACE
-
-template <class T>
-class RecurrentTape final : public engine::TapeEngine {
- public:
-  std::int64_t sequences() const noexcept override { return static_cast<std::int64_t>(lengths_.size()); }
-  const std::vector<std::int64_t>& lengths() const noexcept override { return lengths_; }
-
- private:
-  template <class>
-  friend class RecurrentLayers;
-  StackWorkspace<T> workspace_;
-  std::vector<std::int64_t> lengths_;
-};
 
 /// A step of N sequences as a pass over sequences of one step, and what it needs from call to call.
 template <class T>
@@ -76,22 +63,9 @@ class RecurrentSteps final : public engine::StepsEngine {
 };
 
 template <class T>
-class DecoderTapeOf final : public engine::TapeEngine {
- public:
-  std::int64_t sequences() const noexcept override { return static_cast<std::int64_t>(lengths_.size()); }
-  const std::vector<std::int64_t>& lengths() const noexcept override { return lengths_; }
-
- private:
-  template <class>
-  friend class RecurrentLayers;
-  DecoderWorkspace<T> workspace_;
-  std::vector<std::int64_t> lengths_;
-};
-
-template <class T>
 class RecurrentLayers final : public engine::RecurrentEngine {
  public:
-  using Tape = RecurrentTape<T>;
+  using Tape = TapeOf<StackWorkspace<T>>;
 
   explicit RecurrentLayers(const RecurrentConfig& config)
       : config_(config), stack_(config), parameters_(static_cast<std::size_t>(total_count(stack_.tensors()))) {
@@ -122,16 +96,16 @@ class RecurrentLayers final : public engine::RecurrentEngine {
       return;
     }
     auto& recording = static_cast<Tape&>(*tape);
-    recording.lengths_.assign(x.lengths, x.lengths + x.count);
+    recording.recorded.assign(x.lengths, x.lengths + x.count);
     options.record = true;
     options.dropout_seed = mix(config_.seed, dropout_draws_.fetch_add(1, std::memory_order_relaxed));
-    stack_.forward(x, parameters_.data(), nullptr, options, recording.workspace_);
+    stack_.forward(x, parameters_.data(), nullptr, options, recording.workspace);
   }
 
   void backward(engine::TapeEngine& tape, const void* const* dy, const void* const* d_final, void* const* dx,
                 void* const* d_initial, void* gradient) const override {
     auto& recording = static_cast<Tape&>(tape);
-    StackWorkspace<T>& ws = recording.workspace_;
+    StackWorkspace<T>& ws = recording.workspace;
     if (!ws.recorded) {
       throw std::invalid_argument(
           "tape: its recording was used up by an earlier backward(); run forward() with the tape again");
@@ -155,7 +129,7 @@ class RecurrentLayers final : public engine::RecurrentEngine {
   }
 
   std::unique_ptr<engine::TapeEngine> make_decoder_tape() const override {
-    return std::make_unique<DecoderTapeOf<T>>();
+    return std::make_unique<TapeOf<DecoderWorkspace<T>>>();
   }
 
   void decode(const DecoderConfig& config, const DecoderWeights& weights, const DecoderInput& input,
@@ -168,16 +142,16 @@ class RecurrentLayers final : public engine::RecurrentEngine {
       decoder.forward(config, weights, input, output, options, *workspace);
       return;
     }
-    auto& recording = static_cast<DecoderTapeOf<T>&>(*tape);
-    recording.lengths_.assign(input.lengths, input.lengths + input.count);
+    auto& recording = static_cast<TapeOf<DecoderWorkspace<T>>&>(*tape);
+    recording.recorded.assign(input.lengths, input.lengths + input.count);
     options.record = true;
     options.dropout_seed = mix(config_.seed, dropout_draws_.fetch_add(1, std::memory_order_relaxed));
-    decoder.forward(config, weights, input, output, options, recording.workspace_);
+    decoder.forward(config, weights, input, output, options, recording.workspace);
   }
 
   void decode_backward(engine::TapeEngine& tape, const DecoderWeights& weights, const void* d_outputs,
                        const DecoderGradients& gradients) const override {
-    DecoderWorkspace<T>& ws = static_cast<DecoderTapeOf<T>&>(tape).workspace_;
+    DecoderWorkspace<T>& ws = static_cast<TapeOf<DecoderWorkspace<T>>&>(tape).workspace;
     if (!ws.run.recorded) {
       throw std::invalid_argument(
           "tape: its recording was used up by an earlier decode_backward(); run decode() with the tape again");
