@@ -14,11 +14,13 @@ tables.md, grid.png, roofline.png, fits.png. Needs: pip install "lstmcore[bench]
 from __future__ import annotations
 
 import argparse
+import atexit
 import datetime
 import importlib.util
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -58,12 +60,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _native(parts: list[str]) -> Path | None:
-    """The programs in machine code, where this run needs them and there is a compiler."""
+    """The programs in machine code, where this run needs them and there is a compiler; deleted when the run ends."""
     import roofline
 
     if not {"grid", "steps"} & set(parts):
         return None
-    found = roofline.build(Path(tempfile.gettempdir()) / f"lstmcore-bench-{os.getuid()}")
+    folder = tempfile.mkdtemp(prefix="lstmcore-bench-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    found = roofline.build(Path(folder))
     if isinstance(found, str):
         print(found, file=sys.stderr)
         return None

@@ -29,7 +29,7 @@ def grid(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")
     done = run("--quick", "--only", "grid", "--threads", "1,2", "--output", str(folder))
     assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads((folder / "results.json").read_text()), folder, done.stdout
+    return json.loads((folder / "results.json").read_text()), folder, done
 
 
 def test_every_row_was_measured_by_every_peer_with_both_numbers_of_threads(grid):
@@ -55,8 +55,8 @@ def test_every_row_was_measured_by_every_peer_with_both_numbers_of_threads(grid)
 
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="ceilings are measured by a program that CMake builds")
 def test_every_row_has_its_floor(grid):
-    results, folder, _ = grid
-    assert [c["threads"] for c in results["ceilings"]] == [1, 2]
+    results, folder, done = grid
+    assert [c["threads"] for c in results["ceilings"]] == [1, 2], done.stderr
     for ceiling in results["ceilings"]:
         assert ceiling["gflops"] > 0
         assert [size for size, _ in ceiling["read"]] == [1 << k for k in (14, 16, 18, 20, 22, 24, 26)]
@@ -98,14 +98,14 @@ def test_peers_agree(grid):
 
 
 def test_geometric_means_tables_and_plots(grid):
-    results, folder, printed = grid
+    results, folder, done = grid
     rows = [r for r in results["rows"] if (r["group"], r["mode"], r["threads"]) == ("grid", "inference", 1)]
     assert len(rows) == 2
     expected = (rows[0]["ratio"]["torch"] * rows[1]["ratio"]["torch"]) ** 0.5
     means = {(m["threads"], m["mode"], m["peer"]): m["ratio"] for m in results["geomean"]}
     assert means[1, "inference", "torch"] == pytest.approx(expected)
     table = (folder / "tables.md").read_text()
-    assert table in printed
+    assert table in done.stdout
     assert f"({expected:.2f})" in table
     if importlib.util.find_spec("matplotlib") is not None:
         assert (folder / "grid.png").read_bytes().startswith(b"\x89PNG")
