@@ -209,7 +209,8 @@ class Direction {
         for (int s = 0; s < pass.segment_count; ++s) {
           const InputSegment<T>& segment = pass.segments[static_cast<std::size_t>(s)];
           panel_product<T>(gates, start, m, segment.depth, segment.rows[base + row], segment.rows.stride, panel,
-                           to[row] + b * gates * W, to.stride, pass.weights.bias + b * gates * W);
+                           to[row] + b * gates * W, to.stride, pass.weights.bias + b * gates * W,
+                           where_from<T>(depth * pass.gate_width()));
           panel += segment.depth * gates * W;
           start = Start::sum;
         }
