@@ -43,6 +43,7 @@ void panel_product(Start start, std::int64_t rows, std::int64_t depth, const T* 
         for (std::int64_t line = 0; line < fetched; ++line, ahead += 64 / sizeof(T)) __builtin_prefetch(ahead, 0, 2);
         tile<T, kRows, kPacks, kStart, Left::rows>(d, a + row * lda + k, lda, panel, c + row * ldc, ldc, bias);
       }
+      // Tried: sharing the last full tile's rows with the rest in two halves, 3 + 1 as 2 + 2. 1% to 5% slower.
       tile_remainder<T, kRows - 1, kPacks, kStart, Left::rows>(static_cast<int>(rows - row), d, a + row * lda + k, lda,
                                                                panel, c + row * ldc, ldc, bias);
     };
