@@ -80,7 +80,7 @@ class Stack {
       builder.forward(x, *packed, parameters, gather, ws);
     }
     Crew crew;
-    parallel(options.n_threads, [&](Member member) {
+    parallel(team(ws, options.n_threads, false), [&](Member member) {
       if (ws.distinct.count > 0) {
         gather_distinct(ws, member);
       } else if (gather) {
@@ -139,7 +139,7 @@ class Stack {
     const BackwardRoom room = prepare_backward(options, d_out, ws);
     const std::array<PreviousRows<T>, 2>& previous = room.previous;
     Crew crew;
-    parallel(options.n_threads, [&](Member member) {
+    parallel(team(ws, options.n_threads, true), [&](Member member) {
       pack_back(parameters, crew, ws, member);
       fill_top(d_out[0], member);
       crew.team.wait(member.size);
@@ -210,6 +210,12 @@ class Stack {
 
     T* scratch_of(Member member) const noexcept { return scratch + member.id * scratch_size; }
   };
+
+  /// Threads that a pass wakes.
+  int team(Workspace& ws, int requested, bool backward) const noexcept {
+    if (blocks_ != nullptr) return requested;
+    return Direction<T>::useful_threads(ws.pass(shape_, 0, 0), requested, backward);
+  }
 
   BackwardRoom prepare_backward(const BackwardOptions<T>& options, const std::array<Rows<T>, 2>& d_out,
                                 Workspace& ws) const {
