@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from ._layer_training import LayerEstimator
-from ._parameters import RULES, Rule, check_available
+from ._parameters import RULES, Rule, check_available, choice
 from ._step_network import vocabulary_of
 from ._steps import Steps
 from ._validation import check_resolution
 
-__all__ = ["StepEstimator", "as_written", "choice"]
+__all__ = ["StepEstimator", "as_written"]
 
 Array = NDArray[Any]
 
@@ -24,10 +24,6 @@ _ARCHITECTURE = (
     "cell", "cell_options", "hidden_size", "num_layers", "bidirectional", "inputs", "embedding_size", "dropout",
     "variational_dropout", "recurrent_dropout", "precision",
 )  # fmt: skip
-
-
-def choice(*names: str) -> Rule:
-    return Rule("one of " + ", ".join(map(repr, names)), lambda value: isinstance(value, str) and value in names)
 
 
 class StepEstimator(LayerEstimator):
@@ -128,10 +124,10 @@ class StepEstimator(LayerEstimator):
         if self._built["precision"] != model.dtype:
             raise ValueError(f"precision={self._built['precision']!r} for weights of {model.dtype}")
 
-    def _fitted_samples(self, X: Any) -> Steps:
+    def _fitted_samples(self, X: Any, name: str = "X") -> Steps:
         """X for the fitted model."""
         check_is_fitted(self, "model_")
-        samples = self._read_X(X, reset=False)
+        samples = self._read_X(X, reset=False, name=name)
         self._use_threads()
         return samples
 

@@ -68,9 +68,9 @@ class StepModel(LayerModel):
 
 
 def check_state(state: Any, count: int) -> None:
-    """ValueError where a state cannot be what step returned for so many streams."""
+    """TypeError or ValueError where a state cannot be what step returned for so many streams."""
     if not isinstance(state, dict) or not all(isinstance(value, np.ndarray) for value in state.values()):
-        raise ValueError(f"state: expected what step returned, or None to start; got {type(state).__name__}")
+        raise TypeError(f"state: expected what step returned, or None to start; got {type(state).__name__}")
     for value in state.values():
         if value.ndim < 2 or value.shape[1] != count:
-            raise ValueError(f"state: it is of {value.shape[1] if value.ndim > 1 else 0} streams, x has {count}")
+            raise ValueError(f"state: it is of {value.shape[1] if value.ndim > 1 else 0} stream(s), x has {count}")

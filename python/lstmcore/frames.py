@@ -3,7 +3,8 @@
 # mypy: allow-subclassing-any, allow-untyped-calls
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -122,6 +123,10 @@ class FrameForecaster(LayerEstimator):
     """
 
     _network = FrameNetwork
+    _absent: ClassVar[Mapping[str, str]] = {
+        "quantize": "the integer runtime has no convolutions. lstmcore.load_model runs a saved model with NumPy alone.",
+        "step": "a forecast starts from a sequence of frames. Call predict with the last of them, x[None].",
+    }
     _architecture = (
         "cell",
         "hidden_channels",
@@ -320,7 +325,8 @@ class FrameForecaster(LayerEstimator):
 
         X as for `fit`, every frame of it being the past; without an axis for C, forecasts have none either.
         """
-        return self.model_.as_predictions(self._outputs(X))
+        outputs = self._outputs(X)
+        return self.model_.as_predictions(outputs)
 
     def score(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
         """Skill against persistence: 1 − MSE / MSE of repeating the last frame seen.

@@ -18,6 +18,7 @@ from ._step_estimator import StepEstimator, as_written
 from ._step_model import StepModel
 from ._steps import Steps, object_array
 from ._tagger_network import StepTargets, TaggerNetwork
+from ._targets import check_same_classes, distinct_classes
 from ._validation import read_weights
 from .labelling.estimator import StepLabels
 from .metrics import bio_constraints
@@ -335,13 +336,12 @@ class SequenceTagger(StepLabels, StepEstimator):
             raise ValueError(f"{name}: every step needs a label, text or an integer; None and NaN are none")
         check_classification_targets(flat)
         known, codes = np.unique(flat, return_inverse=True)
-        given = None if classes is None else np.unique(np.asarray(classes))
         if reset:
-            self.classes_ = known if given is None else given
+            self.classes_ = known if classes is None else distinct_classes(classes, least=2)
             if len(self.classes_) < 2:
                 raise ValueError(f"{name} has only one label, {known.tolist()[0]!r}: at least 2 classes are needed.")
-        elif given is not None and not np.array_equal(given, self.classes_):
-            raise ValueError(f"classes={given.tolist()!r} are not those of the first call, {self.classes_.tolist()!r}.")
+        elif classes is not None:
+            check_same_classes(classes, self.classes_)
         ends = np.cumsum([len(array) for array in arrays])
         places = {label: k for k, label in enumerate(self.classes_.tolist())}
         table = np.array([places.get(label, -1) for label in known.tolist()], dtype=np.int32)

@@ -12,8 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import _core
 from ._layer_network import LayerModel, Network
-from ._parameters import RULES, Rule
-from ._step_estimator import StepEstimator, as_written, choice
+from ._parameters import RULES, Rule, choice
+from ._step_estimator import StepEstimator, as_written
 from ._step_model import StepModel
 from ._steps import Steps
 from ._targets import LabelSequences

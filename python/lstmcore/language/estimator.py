@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,6 +162,10 @@ class LanguageModel(LayerEstimator):
         "softmax", "dropout", "variational_dropout", "recurrent_dropout", "precision",
     )  # fmt: skip
     _rules: Mapping[str, Rule] = RULES_OF_LANGUAGE
+    _absent: ClassVar[Mapping[str, str]] = {
+        "quantize": "the integer runtime has no embeddings and no softmax over a vocabulary. For a smaller and faster "
+        "model lower hidden_size, or use softmax='adaptive'; lstmcore.load_model runs a saved one with NumPy alone."
+    }
 
     classes_: Array
 

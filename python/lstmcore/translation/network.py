@@ -279,6 +279,8 @@ class TranslatorNetwork(StepNetwork):
         items = as_characters(X)
         if items is not X:
             for n, item in enumerate(items):
+                if not isinstance(item, (list, tuple, np.ndarray)):
+                    raise TypeError(f"{name}[{n}]: expected a text or a sequence of tokens, got {item!r:.40}")
                 if isinstance(item, list) and not item:
                     raise ValueError(f"{name}[{n}] is empty. Every sequence needs at least one character or token.")
         return super().read(items, name, dtype)

@@ -12,8 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._layer_network import LayerModel, Network
 from .._layer_training import LayerTrainer
-from .._parameters import RULES, Rule
-from .._step_estimator import StepEstimator, choice
+from .._parameters import RULES, Rule, choice, or_none
+from .._step_estimator import StepEstimator
 from .._steps import Steps
 from .._targets import LabelSequences
 from .._validation import read_weights
@@ -27,10 +27,6 @@ Array = NDArray[Any]
 Self = TypeVar("Self", bound="SequenceTranslator")
 
 _SHARE = Rule("a float in [0, 1]", lambda value: RULES["alpha"].accepts(value) and value <= 1)
-
-
-def _none_or(rule: Rule) -> Rule:
-    return Rule(f"{rule.expected} or None", lambda value: value is None or rule.accepts(value))
 
 
 class Translation(NamedTuple):
@@ -190,22 +186,28 @@ class SequenceTranslator(LabelSequences, StepEstimator):
     """
 
     _network = TranslatorNetwork
+    _absent: ClassVar[Mapping[str, str]] = {
+        "quantize": "the integer runtime has neither embeddings nor attention. For a smaller and faster model lower "
+        "hidden_size; lstmcore.load_model runs a saved one with NumPy alone.",
+        "step": "the first token is written after the whole source was read. Use predict; for outputs while a sequence "
+        "comes, SequenceTagger (one a step) or SequenceTranscriber (in order, but fewer).",
+    }
     _architecture: ClassVar[tuple[str, ...]] = (
         *StepEstimator._architecture, "attention", "attention_size", "input_feeding", "target_embedding_size",
     )  # fmt: skip
     _rules: Mapping[str, Rule] = {
         **StepEstimator._rules,
-        "attention": _none_or(choice("additive", "dot", "general")),
-        "attention_size": _none_or(RULES["hidden_size"]),
+        "attention": or_none(choice("additive", "dot", "general")),
+        "attention_size": or_none(RULES["hidden_size"]),
         "input_feeding": RULES["bidirectional"],
         "beam_width": RULES["hidden_size"],
         "length_penalty": RULES["alpha"],
-        "max_length": _none_or(
+        "max_length": or_none(
             Rule(f"an int in 1 ... {LONGEST}", lambda value: RULES["hidden_size"].accepts(value) and value <= LONGEST)
         ),
         "scheduled_sampling": _SHARE,
         "sampling_schedule": choice("linear", "inverse_sigmoid", "constant"),
-        "target_embedding_size": _none_or(RULES["hidden_size"]),
+        "target_embedding_size": or_none(RULES["hidden_size"]),
     }
 
     def __init__(

@@ -14,13 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 from .._base import SequenceReader
 from .._fitting import Part, Validation
 from .._layer_training import LayerEstimator
-from .._parameters import RULES, Rule, check_available, is_real
-from .._step_estimator import as_written, choice
-from .._steps import Steps, check_numbers, steps_of
+from .._parameters import RULES, Rule, check_available, choice, is_real
+from .._step_estimator import as_written
+from .._steps import Steps, steps_of
 from .._validation import check_resolution, read_weights
 from .detector_model import AnomalyStream, DetectorModel
 from .forecast_network import AGGREGATIONS, LOSSES, START, ForecastNetwork
-from .pieces import Pieces, beginnings, cut_pieces, whole
+from .pieces import Pieces, beginnings, cut_pieces, whole, without_labels
 from .thresholds import lower_quantile
 
 if TYPE_CHECKING:
@@ -293,7 +293,6 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
         return None if weights is None else weights[self._owner]
 
     def _steps(self, X: Any, reset: bool, name: str) -> Steps:
-        check_numbers(X, name)
         sequences = self._read_sequences(X, reset, name)
         return steps_of(sequences, self.precision if reset else self.model_.dtype)
 
@@ -325,9 +324,7 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
         return train, held_out
 
     def _read_eval_set(self, eval_set: Any) -> Validation:
-        if isinstance(eval_set, tuple) and len(eval_set) == 2 and eval_set[1] is None:
-            eval_set = eval_set[0]
-        self._eval = whole(self._steps(eval_set, reset=False, name="eval_set"))
+        self._eval = whole(self._steps(without_labels(eval_set), reset=False, name="eval_set"))
         return self._validation(Part(self._eval, np.zeros(len(self._eval.lengths)), None), None)
 
     def _make_network(self, samples: Pieces, targets: Array, weights: Array | None, seed: int) -> ForecastNetwork:

@@ -15,14 +15,14 @@ from sklearn.utils.validation import check_is_fitted
 from .._base import SequenceReader
 from .._fitting import Part, Validation
 from .._layer_training import LayerEstimator
-from .._parameters import RULES, Rule, check_available
-from .._step_estimator import as_written, choice
+from .._parameters import RULES, Rule, check_available, choice, or_none
+from .._step_estimator import as_written
 from .._step_network import vocabulary_of
-from .._steps import Steps, check_numbers, holds_text, read_steps, steps_of
-from .._validation import check_resolution, read_weights
+from .._steps import Steps, read_steps, steps_of
+from .._validation import check_resolution, holds_text, read_weights
 from .encoder_model import EncoderModel
 from .encoder_network import MIXES, POOLINGS, TASKS, EncoderNetwork, check_cell
-from .pieces import cut_steps
+from .pieces import cut_steps, without_labels
 from .pretrained import network_of
 from .probe import fit_mix, probe_target
 
@@ -128,7 +128,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
         "variational_dropout", "recurrent_dropout", "precision", "pretraining", "layer_mix", "pooling",
     )  # fmt: skip
     _rules: Mapping[str, Rule] = {
-        "pretraining": Rule("'autoencoder', 'next_step' or None", lambda value: value is None or value in TASKS[:2]),
+        "pretraining": or_none(choice(*TASKS[:2])),
         "pretrained": Rule(
             "a fitted estimator of lstmcore or None", lambda value: not isinstance(value, (str, int, float))
         ),
@@ -349,7 +349,6 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
             x = read_steps(X, name, self.precision).as_tokens(name)
             self.n_features_in_ = 1
             return x
-        check_numbers(X, name)
         return steps_of(self._read_sequences(X, True, name), self.precision)
 
     def _read_fitted(self, X: Any, name: str, reset: bool = False) -> Steps:
@@ -358,7 +357,6 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
         if network.config["vocabulary"] is not None:
             self._table, self.n_features_in_ = False, 1
             return network.prepare(read_steps(X, name, self.model_.dtype), name)  # type: ignore[no-any-return]
-        check_numbers(X, name)
         x = steps_of(self._read_sequences(X, reset, name), self.model_.dtype)
         network.check(x, name)
         return x
@@ -370,9 +368,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
         return X, np.zeros(len(X.lengths))
 
     def _read_eval_set(self, eval_set: Any) -> Validation:
-        if isinstance(eval_set, tuple) and len(eval_set) == 2 and eval_set[1] is None:
-            eval_set = eval_set[0]
-        x, _ = self._cut(self._read_fitted(eval_set, "eval_set"), "eval_set")
+        x, _ = self._cut(self._read_fitted(without_labels(eval_set), "eval_set"), "eval_set")
         return self._validation(Part(x, np.zeros(len(x.lengths)), None), None)
 
     def _validation(self, part: Part, sample_weight: Array | None) -> Validation:
@@ -486,14 +482,14 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
         ----------
         x : array-like (I,) or (N, I), or a token or list of N tokens
             The next step of one stream, or of N streams at once.
-        state : list or None
+        state : dict or None
             What the last call returned, which is not modified; None starts.
 
         Returns
         -------
         features : ndarray (W,) or (N, W)
             What ``output="steps"`` gives for this step.
-        state : list
+        state : dict
 
         Raises
         ------

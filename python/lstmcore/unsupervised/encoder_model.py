@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._layer_network import LayerModel
+from .._step_model import check_state
 from .._steps import Steps
 
 __all__ = ["EncoderModel"]
@@ -53,10 +54,6 @@ class EncoderModel(LayerModel):
             raise ValueError("step: one direction reads from the end. Fit with bidirectional=False.")
         rows, single = network.read_step(x)
         if state is not None:
-            if not isinstance(state, list) or not all(isinstance(part, dict) for part in state):
-                raise TypeError(f"state: expected what step returned, or None to start; got {type(state).__name__}")
-            count = {value.shape[1] for part in state for value in part.values()}
-            if count != {len(rows)}:
-                raise ValueError(f"state: it is of {min(count, default=0)} stream(s), x has {len(rows)}")
+            check_state(state, len(rows))
         features, state = network.stream(rows, state)
         return (features[0] if single else features), state

@@ -261,20 +261,15 @@ class EncoderNetwork(StepNetwork):
         """(N, W) features of sequences."""
         return self.mixed(list(np.moveaxis(self.sequence_layers(x), 1, 0)))
 
-    def stream(self, x: Array, states: Any) -> tuple[Array, Any]:
-        """Features of the next step of N streams (N, W), and the states after it."""
+    def stream(self, x: Array, state: Any) -> tuple[Array, Any]:
+        """Features of the next step of N streams (N, W), and the state after it."""
         if self._vocabulary is None:
             h = ((x - self._constants["mean"]) * self._constants["scale"]).astype(self._config["dtype"])
         else:
             h = self._embedding["embedding"][x]
-        layers = self._layers()[0]
-        states = [None] * len(layers) if states is None else states
-        found, after = [], []
-        for layer, state in zip(layers, states, strict=True):
-            h, state = layer.step(h, state)
-            found.append(h)
-            after.append(state)
-        return self.mixed(found), after
+        h, state = self._layer.step(h, state)
+        # A layer's output is its h, but for blocks, of which check_cell allows the last layer alone.
+        return self.mixed([h] if self._config["layer_mix"] == "last" else list(state["h"])), state
 
     def core_model(self, pooling: str) -> _core.Model:
         """The same layers as a model of the engine, whose head hands their outputs on; pooling "none" for steps.
