@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from ._validation import SequenceArrays, holds_text, read_sequences
 
-__all__ = ["Steps", "Vocabulary", "object_array", "read_steps", "step_grid", "steps_of"]
+__all__ = [
+    "Steps",
+    "Vocabulary",
+    "as_characters",
+    "as_list",
+    "object_array",
+    "read_steps",
+    "step_grid",
+    "steps_of",
+]
 
 Array = NDArray[Any]
 
@@ -109,6 +118,28 @@ def object_array(items: Iterable[Any]) -> Array:
     for n, item in enumerate(listed):
         result[n] = item
     return result
+
+
+def as_list(items: Any) -> Any:
+    """A column of a pandas frame as an array; anything else as it is."""
+    if getattr(items, "ndim", None) == 1 and hasattr(items, "to_numpy"):
+        return items.to_numpy(dtype=object)
+    return items
+
+
+def as_characters(X: Any, name: str) -> Any:
+    """Texts among N sequences → lists of their characters; anything else as it is."""
+    X = as_list(X)
+    if isinstance(X, np.ndarray) and (X.ndim != 1 or X.dtype.kind not in "UTO"):
+        return X
+    if not isinstance(X, (list, tuple, np.ndarray)) or not any(isinstance(item, str) for item in X):
+        return X
+    for n, item in enumerate(X):
+        if not isinstance(item, (str, list, tuple, np.ndarray)):
+            raise TypeError(f"{name}[{n}]: expected a text or a sequence of tokens, got {item!r:.40}")
+        if not len(item):
+            raise ValueError(f"{name}[{n}] is empty. Every sequence needs at least one character or token.")
+    return [list(str(item)) if isinstance(item, str) else item for item in X]
 
 
 def read_steps(X: Any, name: str, dtype: str) -> Steps:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from .. import _core
 from .._dense_head import cross_entropy, dense_init
 from .._step_network import Pass, StepNetwork
-from .._steps import Steps, object_array
+from .._steps import Steps, as_characters, object_array
 from .model import TranslatorModel
 from .search import Hypothesis, Source, beam_search, greedy_search
 
-__all__ = ["LONGEST", "TranslatorNetwork", "as_characters", "as_list"]
+__all__ = ["LONGEST", "TranslatorNetwork"]
 
 Array = NDArray[Any]
 Shapes = dict[str, tuple[int, ...]]
@@ -28,23 +28,6 @@ Shapes = dict[str, tuple[int, ...]]
 LONGEST = 65536
 _SUFFIX = "_decoder"
 _ATTENTION = (None, "additive", "dot", "general")
-
-
-def as_list(items: Any) -> Any:
-    """A column of a pandas frame as an array; anything else as it is."""
-    if getattr(items, "ndim", None) == 1 and hasattr(items, "to_numpy"):
-        return items.to_numpy(dtype=object)
-    return items
-
-
-def as_characters(X: Any) -> Any:
-    """Texts among N sequences → lists of their characters; anything else as it is."""
-    X = as_list(X)
-    if isinstance(X, np.ndarray) and (X.ndim != 1 or X.dtype.kind not in "UTO"):
-        return X
-    if not isinstance(X, (list, tuple, np.ndarray)) or not any(isinstance(item, str) for item in X):
-        return X
-    return [list(str(item)) if isinstance(item, str) else item for item in X]
 
 
 class TranslatorNetwork(StepNetwork):
@@ -276,14 +259,7 @@ class TranslatorNetwork(StepNetwork):
 
     @classmethod
     def read(cls, X: Any, name: str, dtype: str) -> Steps:
-        items = as_characters(X)
-        if items is not X:
-            for n, item in enumerate(items):
-                if not isinstance(item, (list, tuple, np.ndarray)):
-                    raise TypeError(f"{name}[{n}]: expected a text or a sequence of tokens, got {item!r:.40}")
-                if isinstance(item, list) and not item:
-                    raise ValueError(f"{name}[{n}] is empty. Every sequence needs at least one character or token.")
-        return super().read(items, name, dtype)
+        return super().read(as_characters(X, name), name, dtype)
 
     @classmethod
     def shapes(cls, config: dict[str, Any]) -> tuple[Shapes, Shapes, str]:

@@ -14,11 +14,11 @@ from .._layer_network import LayerModel, Network
 from .._layer_training import LayerTrainer
 from .._parameters import RULES, Rule, choice, or_none
 from .._step_estimator import StepEstimator
-from .._steps import Steps
+from .._steps import Steps, as_list
 from .._targets import LabelSequences
 from .._validation import read_weights
 from .model import TranslatorModel, as_sequences
-from .network import LONGEST, TranslatorNetwork, as_list
+from .network import LONGEST, TranslatorNetwork
 from .training import SamplingTrainer
 
 __all__ = ["SequenceTranslator", "Translation"]

@@ -61,6 +61,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
     pretrained : fitted estimator or None, default None
         An estimator of lstmcore whose recurrent layers, preprocessing and vocabulary are taken, as they are; nothing is
         trained, and `pretraining` and the parameters of network and training do not matter. `clone` does not copy it.
+        X then is what that estimator reads; of a `LanguageModel` of characters N texts.
     output : {"sequence", "steps"}, default "sequence"
         What `transform` gives: one vector a sequence, or one a step.
     pooling : {"last", "mean", "max"}, default "last"
@@ -356,7 +357,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
         network: Any = self.model_.network
         if network.config["vocabulary"] is not None:
             self._table, self.n_features_in_ = False, 1
-            return network.prepare(read_steps(X, name, self.model_.dtype), name)  # type: ignore[no-any-return]
+            return network.read_fitted(X, name)  # type: ignore[no-any-return]
         x = steps_of(self._read_sequences(X, reset, name), self.model_.dtype)
         network.check(x, name)
         return x

@@ -44,8 +44,12 @@ class EncoderModel(LayerModel):
 
         network: Any = self.network
         network.n_threads = thread_count(n_jobs)
-        x: Steps = network.prepare(network.read(X, "X", self.dtype), "X")
+        x: Steps = network.read_fitted(X, "X")
         return x
+
+    def outputs(self, X: Any, n_jobs: int | None = None) -> Array:
+        """(N,) objects: features of steps, (T, W) each."""
+        return self.core.predict(self._read(X, n_jobs))
 
     def step(self, x: Any, state: Any = None) -> tuple[Array, Any]:
         """Features of the next step, (W,) or (N, W) for N streams, and the state for the next call."""

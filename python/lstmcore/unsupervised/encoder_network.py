@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from .. import _core
 from .._dense_head import cross_entropy, dense_init
 from .._step_network import Shapes, StepNetwork, engine_model, recurrent_config, scatter
-from .._steps import Steps
+from .._steps import Steps, as_characters, read_steps
 from .encoder_model import EncoderModel
 
 __all__ = ["MIXES", "POOLINGS", "TASKS", "EncoderNetwork", "check_cell"]
@@ -184,6 +184,15 @@ class EncoderNetwork(StepNetwork):
         gradients = {"head_W": d_W, "head_b": d_b, **back.parameters}
         gradients |= {name + _DECODER: value for name, value in decoded.parameters.items()}
         return total, share, gradients, back.x
+
+    def read_fitted(self, X: Any, name: str) -> Steps:
+        """X, which this network's layers are to read: where all its tokens are single characters, texts too."""
+        tokens = [] if self._vocabulary is None else self._vocabulary.tokens.tolist()
+        if tokens and all(isinstance(token, str) and len(token) == 1 for token in tokens):
+            if isinstance(X, str):
+                raise TypeError(f"{name} is one text. Expected a sequence of them: [{name}] is one sample.")
+            X = as_characters(X, name)
+        return self.prepare(read_steps(X, name, self._config["dtype"]), name)
 
     # --- features ----------------------------------------------------------------------------------------------------
 
