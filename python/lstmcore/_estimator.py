@@ -63,6 +63,7 @@ class EpochEstimator(BaseEstimator):
     random_state: int | np.random.RandomState | None
     verbose: int
     n_jobs: int | None
+    device: str
     precision: str
 
     # Fitted attributes.

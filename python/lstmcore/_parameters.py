@@ -19,6 +19,7 @@ __all__ = [
     "choice",
     "is_real",
     "or_none",
+    "store",
     "thread_count",
 ]
 
@@ -187,6 +188,13 @@ def check_devices(parameters: Mapping[str, Any]) -> None:
             raise NotImplementedError(
                 f"{name}={parameters[name]!r} is not implemented yet. Use {' or '.join(map(repr, values))}."
             )
+
+
+def store(estimator: Any, arguments: dict[str, Any]) -> None:
+    """locals() of a constructor as attributes of the same names, which is all that scikit-learn lets one do."""
+    for name, value in arguments.items():
+        if name not in ("self", "__class__"):
+            setattr(estimator, name, value)
 
 
 def thread_count(n_jobs: int | None) -> int | None:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._frame_network import CELLS, LOSSES, FrameNetwork, Frames
 from ._layer_network import LayerModel
 from ._layer_training import LayerEstimator
-from ._parameters import Rule
+from ._parameters import Rule, store
 from ._validation import check_count
 
 __all__ = ["FrameForecaster"]
@@ -141,6 +141,16 @@ class FrameForecaster(LayerEstimator):
     )
     _rules = _RULES
 
+    cell: str
+    hidden_channels: int
+    kernel_size: int
+    num_layers: int
+    dilation: int
+    patch_size: int
+    horizon: int
+    loss: str
+    standardize: bool
+
     def __init__(
         self,
         *,
@@ -172,33 +182,7 @@ class FrameForecaster(LayerEstimator):
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
-        self.cell = cell
-        self.hidden_channels = hidden_channels
-        self.kernel_size = kernel_size
-        self.num_layers = num_layers
-        self.dilation = dilation
-        self.patch_size = patch_size
-        self.horizon = horizon
-        self.loss = loss
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.learning_rate = learning_rate
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.clip_norm = clip_norm
-        self.standardize = standardize
-        self.warm_start = warm_start
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.verbose = verbose
-        self.n_jobs = n_jobs
-        self.device = device
-        self.precision = precision
+        store(self, locals())
 
     # --- fitting -----------------------------------------------------------------------------------------------------
 

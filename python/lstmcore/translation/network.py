@@ -224,18 +224,19 @@ class TranslatorNetwork(StepNetwork):
         source, state, _ = self._source(self._run_layers(x, 0, training=False))
         return source, state
 
-    def write_step(self, tokens: Array, state: Any, source: Source, owners: Array) -> tuple[Array, Any, Array | None]:
-        """One step of R hypotheses: scores (R, V), state and attention weights (R, S).
+    def write_step(
+        self, tokens: Array, state: Any, source: Source, owners: Array, want_weights: bool = False
+    ) -> tuple[Array, Any, Array | None]:
+        """One step of R hypotheses: scores (R, V), state and, where asked for, attention weights (R, S).
 
         tokens: (R,) what they read; state: (layers' states, output before) or the former alone; owners: (R,).
         """
         layers, output = state if isinstance(state, tuple) else (state, None)
-        attends = self._config["attention"] is not None
-        more = {"owners": owners, "want_weights": True} if attends else {}
+        more = {} if self._config["attention"] is None else {"owners": owners, "want_weights": want_weights}
         run = self._decode(tokens[:, None], np.ones(len(tokens), np.int64), source, layers, output=output, **more)
         h = run["outputs"][:, 0]
         after = (run["state"], h) if self._config["input_feeding"] else run["state"]
-        return self._scores(h), after, run["weights"][:, 0] if attends else None
+        return self._scores(h), after, run["weights"][:, 0] if want_weights else None
 
     def outputs(self, x: Steps) -> Array:
         """(N,) objects: (L, K) probability of each token at each of the L steps of the greedy prediction."""
@@ -245,7 +246,7 @@ class TranslatorNetwork(StepNetwork):
         """(N,) objects: (L,) token indices of the best hypothesis."""
         longest = max_length or int(self._config["max_length"])
         if beam_width == 1:
-            return object_array(item.tokens for item in greedy_search(self, x, longest))
+            return object_array(item.tokens for item in greedy_search(self, x, longest, want_probabilities=False))
         return object_array(found[0].tokens for found in beam_search(self, x, longest, beam_width, alpha))
 
     def hypotheses(

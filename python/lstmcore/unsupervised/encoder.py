@@ -12,17 +12,16 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from .._base import SequenceReader
 from .._fitting import Part, Validation
-from .._layer_training import LayerEstimator
-from .._parameters import RULES, Rule, check_available, choice, or_none
+from .._parameters import RULES, Rule, check_available, choice, or_none, store
 from .._step_estimator import as_written
 from .._step_network import vocabulary_of
 from .._steps import Steps, read_steps, steps_of
 from .._validation import check_resolution, holds_text, read_weights
 from .encoder_model import EncoderModel
 from .encoder_network import MIXES, POOLINGS, TASKS, EncoderNetwork, check_cell
-from .pieces import cut_steps, without_labels
+from .estimator import UnlabelledEstimator, without_labels
+from .pieces import cut_steps
 from .pretrained import network_of
 from .probe import fit_mix, probe_target
 
@@ -45,7 +44,7 @@ class _LossValidation(Validation):
         return loss, -loss
 
 
-class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SequenceReader, LayerEstimator):
+class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, UnlabelledEstimator):
     """Recurrent network that turns sequences into vectors, or each of their steps, for any estimator to go on with.
 
     It is trained without labels, on all sequences there are; the few labelled ones then train a classifier on its
@@ -145,6 +144,16 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
 
     layer_weights_: Array | None
 
+    pretraining: str | None
+    pretrained: Any
+    output: str
+    pooling: str
+    layer_mix: str
+    inputs: str
+    embedding_size: int
+    min_frequency: int
+    singleton_dropout: float
+
     def __init__(
         self,
         pretraining: str | None = "autoencoder",
@@ -187,44 +196,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
-        self.pretraining = pretraining
-        self.pretrained = pretrained
-        self.output = output
-        self.pooling = pooling
-        self.layer_mix = layer_mix
-        self.inputs = inputs
-        self.embedding_size = embedding_size
-        self.min_frequency = min_frequency
-        self.singleton_dropout = singleton_dropout
-        self.cell = cell
-        self.cell_options = cell_options
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.bidirectional = bidirectional
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.variational_dropout = variational_dropout
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.learning_rate = learning_rate
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.clip_norm = clip_norm
-        self.bptt_steps = bptt_steps
-        self.standardize = standardize
-        self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.verbose = verbose
-        self.n_jobs = n_jobs
-        self.device = device
-        self.precision = precision
+        store(self, locals())
 
     # --- fitting -----------------------------------------------------------------------------------------------------
 
@@ -302,7 +274,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
             )
         if self.bptt_steps == 1 and self.pretraining == "next_step":
             raise ValueError("bptt_steps=1: pieces of one step have no next one. Use 2 or more, or None.")
-        return cut_steps(x, None if self.bptt_steps is None else int(self.bptt_steps))
+        return cut_steps(x, self._piece_steps())
 
     def _start_untrained(self, x: Steps, weights: Array | None) -> None:
         from sklearn.utils.validation import check_random_state
@@ -330,7 +302,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
         model: Any = self.model_
         self._use_threads()
         if target is not None:
-            features = np.concatenate([model.network.sequence_layers(part) for part in model.parts(x)])
+            features = np.concatenate([model.network.sequence_layers(part) for part in model.core.parts(x)])
             mix, gain = fit_mix(features, target, np.ones(len(target)) if weights is None else weights)
             model.network.constants["mix"][:] = mix
             model.network.constants["gain"][:] = gain
@@ -362,12 +334,6 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
         network.check(x, name)
         return x
 
-    def _step_features(self) -> int:
-        return int(self.model_.network.config["inputs"])
-
-    def _read(self, X: Any, y: Any, reset: bool, prefix: str = "", classes: Any = None) -> tuple[Any, Array]:
-        return X, np.zeros(len(X.lengths))
-
     def _read_eval_set(self, eval_set: Any) -> Validation:
         x, _ = self._cut(self._read_fitted(without_labels(eval_set), "eval_set"), "eval_set")
         return self._validation(Part(x, np.zeros(len(x.lengths)), None), None)
@@ -379,23 +345,12 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
         vocabulary, rare = None, None
         if samples.table is not None:
             vocabulary, rare = vocabulary_of(samples, weights, int(self.min_frequency))
-        size = int(self.embedding_size)
-        inputs = samples.features if vocabulary is None else size
+        inputs = samples.features if vocabulary is None else int(self.embedding_size)
         task = self.pretraining or "none"
-        config: dict[str, Any] = {
-            "cell": self.cell,
-            "cell_options": dict(self.cell_options or {}),
-            "inputs": inputs,
-            "hidden_size": int(self.hidden_size),
-            "num_layers": int(self.num_layers),
+        targets_count = inputs if vocabulary is None else len(vocabulary["values"]) + 1
+        config = {
+            **self._network_config(inputs, 1 if task == "none" else targets_count, vocabulary),
             "bidirectional": bool(self.bidirectional) and task != "next_step",
-            "outputs": 1 if task == "none" else inputs if vocabulary is None else len(vocabulary["values"]) + 1,
-            "dropout": float(self.dropout),
-            "variational_dropout": float(self.variational_dropout),
-            "recurrent_dropout": float(self.recurrent_dropout),
-            "vocabulary": vocabulary,
-            "embedding_size": None if vocabulary is None else size,
-            "dtype": self.precision,
             "task": task,
             "separate": bool(self.bidirectional) and task == "next_step",
             "layer_mix": self.layer_mix,
@@ -439,14 +394,8 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
 
     # --- files -------------------------------------------------------------------------------------------------------
 
-    def _fitted_document(self) -> dict[str, Any]:
-        return {**super()._fitted_document(), **self._reader_document()}
-
     def _restore_fitted(self, model: Any, fitted: dict[str, Any]) -> None:
-        if type(model.network) is not self._network:
-            raise ValueError(f"{type(self).__name__} with a {type(model.network).__name__}")
-        self._restore_reader(model.n_features, fitted)
-        self._restore_architecture(fitted)
+        super()._restore_fitted(model, fitted)
         wrong = [name for name in ("layer_mix", "pooling") if self._built[name] != model.config[name]]
         if wrong:
             raise ValueError(f"architecture: {', '.join(wrong)} differ from the network's")
@@ -522,7 +471,5 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        tags.target_tags.required = False
         tags.transformer_tags.preserves_dtype = []
         return tags

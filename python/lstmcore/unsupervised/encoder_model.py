@@ -32,12 +32,7 @@ class EncoderModel(LayerModel):
     def sequence_features(self, x: Steps) -> Array:
         """(N, W)."""
         network: Any = self.network
-        return np.concatenate([network.encoded(part) for part in self.parts(x)])
-
-    def parts(self, x: Steps) -> list[Steps]:
-        """x in batches."""
-        size = self.core.batch_size
-        return [x.subset(np.arange(n, min(n + size, len(x.lengths)))) for n in range(0, len(x.lengths), size)]
+        return np.concatenate([network.encoded(part) for part in self.core.parts(x)])
 
     def _read(self, X: Any, n_jobs: int | None) -> Steps:
         from .._parameters import thread_count

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .._steps import Steps, step_grid
 
-__all__ = ["Pieces", "beginnings", "cut_pieces", "cut_steps", "whole", "without_labels"]
+__all__ = ["Pieces", "beginnings", "cut_pieces", "cut_steps", "whole"]
 
 Array = NDArray[Any]
 
@@ -46,25 +46,6 @@ class Pieces(NamedTuple):
     def split(self, rows: Array) -> list[Array]:
         """Rows (P, T, …) cut to each piece's steps."""
         return [row[:length] for row, length in zip(rows, self.lengths.tolist(), strict=True)]
-
-
-def without_labels(eval_set: Any) -> Any:
-    """X of an eval_set, X or (X, None); ValueError for (X, y), whose y nothing would read."""
-    if not isinstance(eval_set, (tuple, list)) or not len(eval_set):
-        return eval_set
-    if isinstance(eval_set, tuple) and len(eval_set) == 2 and eval_set[1] is None:
-        return eval_set[0]
-    first = eval_set[0]
-    if isinstance(first, (list, tuple)) and len(first):
-        several = isinstance(first, tuple) or getattr(first[0], "ndim", 0) > 0
-    else:
-        several = getattr(first, "ndim", 0) > 2
-    if several:
-        raise ValueError(
-            f"eval_set: expected sequences as X, or (X, None), since labels are not read here; got a "
-            f"{type(eval_set).__name__} of {len(eval_set)}. Pass X alone."
-        )
-    return eval_set
 
 
 def whole(x: Steps) -> Pieces:
