@@ -28,6 +28,15 @@ struct InputSegment {
   std::int64_t depth = 0;
 };
 
+/// The input of a layer whose steps often have the same data: each kind once.
+template <class T>
+struct DistinctRows {
+  std::int64_t count = 0;               ///< 0: every row is its own
+  Rows<T> rows{};                       ///< [count, I]
+  const std::int32_t* of = nullptr;     ///< for each row of the batch its place in `rows`
+  const std::int64_t* first = nullptr;  ///< for each place the first row of the batch that has it
+};
+
 /// Matrices are rows × padded(H) (units), rows × padded(P) (h) or rows × G·padded(H) (gates in block order). A row is
 /// one step of one sequence, see sequence/batch.hpp; those marked [step] have a row for each step when recording, and
 /// otherwise one row a sequence, used again in every step.
@@ -39,6 +48,8 @@ struct DirectionPass {
   bool reverse = false;
   std::array<InputSegment<T>, 2> segments{};
   int segment_count = 0;
+  const DistinctRows<T>* distinct = nullptr;  ///< instead of the rows of the one segment, or null
+  Rows<T> distinct_gates{};                   ///< [distinct]: W x + b; in backward sums of gradients of those
   PackedDirection<T> weights{};
   bool recording = false;
   bool keeps_states = false;         ///< records states even when nothing else is recorded: they feed the next step's R
@@ -107,6 +118,14 @@ std::int64_t chunk_rows(std::int64_t gate_width) noexcept {
   return std::max<std::int64_t>(1, (std::int64_t{1} << 18) / (gate_width * static_cast<std::int64_t>(sizeof(T))));
 }
 
+/// Distance of rows of gates: a multiple of 1 kB would put all rows of a tile into a few sets of the L1 cache (2% of a
+/// product at H = 256).
+template <class T>
+constexpr std::int64_t gate_distance(std::int64_t gate_width) noexcept {
+  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+  return gate_width % (16 * kLine) == 0 ? gate_width + kLine : gate_width;
+}
+
 /// Sequences of one step that read their previous h and states from the same place.
 template <class T>
 struct Source {
@@ -152,7 +171,7 @@ void recurrent_product(const DirectionPass<T>& pass, const Source<T>& from, std:
   const int gates = shape.cell.reset_before ? shape.gates - 1 : shape.gates;  // the last one's product comes later
   const HeadRange columns = columns_of_block<T>(shape, block);
   panel_product<T>(gates, start, m, columns.last - columns.first, from.fed[n] + columns.first, from.fed.stride, panels,
-                   dest.data, dest.stride, bias);
+                   dest.data, dest.stride, bias, where_from<T>(shape.fed_width() * pass.gate_width()));
   panels += (columns.last - columns.first) * gates * kLanes<T>;
   for (std::size_t k = 0; k < shape.cell.feedback; ++k) {
     const Rows<const T>& state = from.state[shape.first_feedback() + k];
