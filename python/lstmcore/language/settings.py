@@ -7,8 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .._parameters import RULES, Rule, check_available
-from .._step_estimator import choice
+from .._parameters import RULES, Rule, check_available, choice
 from .corpus import NAMES
 from .network import SOFTMAX, UNITS, LanguageNetwork, default_cutoffs, vocabulary_to_json
 
