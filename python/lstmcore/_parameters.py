@@ -10,7 +10,17 @@ import numpy as np
 
 from . import _core
 
-__all__ = ["Rule", "check_available", "check_devices", "check_parameters", "is_real", "thread_count"]
+__all__ = [
+    "BFLOAT16",
+    "FLOATS",
+    "Rule",
+    "check_available",
+    "check_devices",
+    "check_parameters",
+    "weight_dtype",
+    "is_real",
+    "thread_count",
+]
 
 
 class Rule(NamedTuple):
@@ -147,6 +157,11 @@ RULES: dict[str, Rule] = {
 }
 
 
+# Values of `precision` that an estimator may compute with: any type of weights, and products in bf16 too.
+FLOATS = ("float32", "float64")
+BFLOAT16 = ("float32", "bfloat16", "float64")
+
+
 def check_parameters(estimator: str, parameters: Mapping[str, Any], rules: Mapping[str, Rule] | None = None) -> None:
     """Raises ValueError (TypeError for a wrong type would split one mistake in two) naming the first bad parameter.
 
@@ -159,22 +174,27 @@ def check_parameters(estimator: str, parameters: Mapping[str, Any], rules: Mappi
             raise ValueError(f"The {name!r} parameter of {estimator} must be {rule.expected}. Got {value!r} instead.")
 
 
-def check_available(parameters: Mapping[str, Any]) -> None:
-    """Refuses what the parameters' names promise but this version does not compute."""
+def check_available(parameters: Mapping[str, Any], precisions: tuple[str, ...] = FLOATS) -> None:
+    """Refuses what the parameters' names promise but this version does not compute. precisions: what it does."""
     cells = _core.cells()
     if parameters["cell"] not in cells:
         raise ValueError(f"cell={parameters['cell']!r} is unknown. Available: {', '.join(map(repr, cells))}.")
-    check_devices(parameters)
+    check_devices(parameters, precisions)
 
 
-def check_devices(parameters: Mapping[str, Any]) -> None:
+def check_devices(parameters: Mapping[str, Any], precisions: tuple[str, ...] = FLOATS) -> None:
     """NotImplementedError for devices and types that are planned but not available."""
-    allowed = {"device": ("cpu",), "precision": ("float32", "float64")}
+    allowed = {"device": ("cpu",), "precision": precisions}
     for name, values in allowed.items():
         if parameters[name] not in values:
             raise NotImplementedError(
                 f"{name}={parameters[name]!r} is not implemented yet. Use {' or '.join(map(repr, values))}."
             )
+
+
+def weight_dtype(precision: str) -> str:
+    """Type of weights, inputs and outputs."""
+    return "float32" if precision == "bfloat16" else precision
 
 
 def thread_count(n_jobs: int | None) -> int | None:

@@ -95,6 +95,10 @@ class Stack {
           mask_input(options, layer, ws, member);
           crew.team.wait(member.size);
         }
+        if (shape_.bf16) {
+          ws.round_input(layer, member);
+          crew.team.wait(member.size);
+        }
         if (blocks_ != nullptr) {
           blocks_->forward(layer, ws, whole_team(member, crew, options.cancel));
         } else {
