@@ -81,7 +81,9 @@ __attribute__((noinline)) void row_tile(std::int64_t depth, const float* a, cons
                                         const float* bias) noexcept {
   constexpr int W = kLanes<float>;
   Pack<float> acc[kPanels][kPacks];
+  LSTMCORE_UNROLL
   for (int p = 0; p < kPanels; ++p) {
+    LSTMCORE_UNROLL
     for (int j = 0; j < kPacks; ++j) {
       if constexpr (kStart == Start::zero) acc[p][j] = Pack<float>{};
       if constexpr (kStart == Start::bias) acc[p][j] = load(bias + (p * kPacks + j) * W);
@@ -106,7 +108,9 @@ __attribute__((noinline)) void row_tile(std::int64_t depth, const float* a, cons
       for (int j = 0; j < kPacks; ++j) acc[p][j] += last * upper(load_bits(b + p * next + j * W));
     }
   }
+  LSTMCORE_UNROLL
   for (int p = 0; p < kPanels; ++p) {
+    LSTMCORE_UNROLL
     for (int j = 0; j < kPacks; ++j) store(c + (p * kPacks + j) * W, acc[p][j]);
   }
 }
