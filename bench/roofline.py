@@ -41,7 +41,7 @@ def ceilings(programs: Path, n_threads: int, seconds: float) -> dict[str, Any]:
 
 
 def steps(programs: Path, seconds: float, networks: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """One step from C++: [{"cell", "I", "H", "precision", "us"}, …]. networks: as the program takes them, else its own."""
+    """One step from C++: [{"cell", "I", "H", "precision", "us"}, …]. networks: as the program takes them; its own."""
     found: list[dict[str, Any]] = _run(programs / "step", str(seconds), *networks)
     return found
 

@@ -85,7 +85,7 @@ def test_gradients_equal_reference(cell: Cell, shape: Shape) -> None:
     case = Case(cell, shape, "float32")
     if not cell.fits(shape):
         pytest.skip("the options do not fit the shape")
-    data, (y, final, dx, d_initial, gradient) = clear_of_ties(case, backward=True)
+    data, (y, _, dx, d_initial, gradient) = clear_of_ties(case, backward=True)
     result = run_layer(layer_of(case, data), data)
     options = dict(cell.options)
     # Units that share a gate have their gradients rounded before they are added up, those of the reference after.

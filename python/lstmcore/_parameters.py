@@ -16,10 +16,12 @@ __all__ = [
     "Rule",
     "check_available",
     "check_devices",
+    "check_network_types",
     "check_parameters",
-    "weight_dtype",
     "is_real",
+    "network_types",
     "thread_count",
+    "weight_dtype",
 ]
 
 
@@ -195,6 +197,20 @@ def check_devices(parameters: Mapping[str, Any], precisions: tuple[str, ...] = F
 def weight_dtype(precision: str) -> str:
     """Type of weights, inputs and outputs."""
     return "float32" if precision == "bfloat16" else precision
+
+
+def network_types(precision: str) -> dict[str, str]:
+    """What the configuration of a network put together in Python says of types: "dtype", and with bf16 "precision"."""
+    types = {"dtype": weight_dtype(precision)}
+    return types | {"precision": precision} if precision == "bfloat16" else types
+
+
+def check_network_types(config: Mapping[str, Any]) -> None:
+    """ValueError unless a configuration from anywhere has what `network_types` gives."""
+    if config["dtype"] not in FLOATS:
+        raise ValueError(f"config: dtype: expected 'float32' or 'float64', got {config['dtype']!r}")
+    if config.get("precision", "bfloat16") != "bfloat16":
+        raise ValueError(f"config: precision: expected 'bfloat16', or no such entry, got {config['precision']!r}")
 
 
 def thread_count(n_jobs: int | None) -> int | None:

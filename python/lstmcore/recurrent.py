@@ -44,8 +44,8 @@ class Recurrent(_core.Recurrent):
         Of weights, inputs, outputs and states.
     precision : {None, "bfloat16"}, default None
         "bfloat16": what the products of weights with inputs, states and gradients read is rounded to 8 significant
-        bits; sums, states and the weights themselves stay float32 (docs/bfloat16.md). Not with dtype "float64", the cells
-        "mlstm" and "xlstm", and gates that feed back. None, or the name of the dtype: nothing is rounded.
+        bits; sums, states and the weights themselves stay float32 (docs/bfloat16.md). Not with dtype "float64", the
+        cells "mlstm" and "xlstm", and gates that feed back. None, or the name of the dtype: nothing is rounded.
     seed : int, default 0
         Of the initial weights and of dropout.
     n_threads : int or None

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._base import SequenceReader
 from .._fitting import Part, Validation
 from .._layer_training import LayerEstimator
-from .._parameters import RULES, Rule, check_available, is_real
+from .._parameters import BFLOAT16, RULES, Rule, check_available, is_real, network_types, weight_dtype
 from .._step_estimator import as_written, choice
 from .._steps import Steps, check_numbers, steps_of
 from .._validation import check_resolution, read_weights
@@ -295,7 +295,7 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
     def _steps(self, X: Any, reset: bool, name: str) -> Steps:
         check_numbers(X, name)
         sequences = self._read_sequences(X, reset, name)
-        return steps_of(sequences, self.precision if reset else self.model_.dtype)
+        return steps_of(sequences, weight_dtype(self.precision) if reset else self.model_.dtype)
 
     def _step_features(self) -> int:
         return int(self.model_.network.config["inputs"])
@@ -344,7 +344,7 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
             "recurrent_dropout": float(self.recurrent_dropout),
             "vocabulary": None,
             "embedding_size": None,
-            "dtype": self.precision,
+            **network_types(self.precision),
             "horizon": int(self.horizon),
             "loss": self.loss,
             "aggregation": self.aggregation,
@@ -353,14 +353,14 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
         if self.standardize:
             # Pieces stand one after the other, as the steps do.
             mean, deviation = network.standardise(samples, weights)  # type: ignore[arg-type]
-            check_resolution(mean, deviation, self.precision)
+            check_resolution(mean, deviation, weight_dtype(self.precision))
         return network
 
     def _make_model(self, network: Any) -> DetectorModel:
         return DetectorModel(network)
 
     def _check_available(self, parameters: Mapping[str, Any]) -> None:
-        check_available(parameters)
+        check_available(parameters, precisions=BFLOAT16)
 
     def _score_outputs(self, outputs: Array, y: Array, sample_weight: Array | None) -> float:
         return float(np.mean(np.concatenate(list(outputs))))
@@ -415,8 +415,10 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
             raise ValueError(f"{type(self).__name__} with a {type(model.network).__name__}")
         self._restore_reader(model.n_features, fitted)
         self._restore_architecture(fitted)
-        config, built = model.config, {**self._built, "dtype": self._built["precision"]}
-        wrong = [name for name in ("horizon", "loss", "aggregation", "dtype") if built[name] != config[name]]
+        config, built = {"precision": None, **model.config}, {"precision": None, **self._built}
+        built |= {"precision": None, **network_types(self._built["precision"])}
+        names = ("horizon", "loss", "aggregation", "dtype", "precision")
+        wrong = [name for name in names if built[name] != config[name]]
         if wrong:
             raise ValueError(f"architecture: {', '.join(wrong)} differ from the network's")
         self.offset_, self.step_offset_ = model.offset, model.step_offset

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._base import SequenceReader
 from .._fitting import Part, Validation
 from .._layer_training import LayerEstimator
-from .._parameters import RULES, Rule, check_available
+from .._parameters import BFLOAT16, RULES, Rule, check_available, network_types, weight_dtype
 from .._step_estimator import as_written, choice
 from .._step_network import vocabulary_of
 from .._steps import Steps, check_numbers, holds_text, read_steps, steps_of
@@ -346,11 +346,11 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
             return self._read_fitted(X, name)
         if self.inputs == "tokens" or (self.inputs == "auto" and holds_text(X)):
             self._table = False
-            x = read_steps(X, name, self.precision).as_tokens(name)
+            x = read_steps(X, name, weight_dtype(self.precision)).as_tokens(name)
             self.n_features_in_ = 1
             return x
         check_numbers(X, name)
-        return steps_of(self._read_sequences(X, True, name), self.precision)
+        return steps_of(self._read_sequences(X, True, name), weight_dtype(self.precision))
 
     def _read_fitted(self, X: Any, name: str, reset: bool = False) -> Steps:
         """X for the fitted network; reset: it decides on n_features_in_."""
@@ -398,7 +398,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
             "recurrent_dropout": float(self.recurrent_dropout),
             "vocabulary": vocabulary,
             "embedding_size": None if vocabulary is None else size,
-            "dtype": self.precision,
+            **network_types(self.precision),
             "task": task,
             "separate": bool(self.bidirectional) and task == "next_step",
             "layer_mix": self.layer_mix,
@@ -409,7 +409,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
             network.constants["rare"][1:] = rare
         elif self.standardize:
             mean, deviation = network.standardise(samples, weights)
-            check_resolution(mean, deviation, self.precision)
+            check_resolution(mean, deviation, config["dtype"])
         return network
 
     def _make_model(self, network: Any) -> EncoderModel:
@@ -419,7 +419,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
         network.singleton_dropout = float(self.singleton_dropout)
 
     def _check_available(self, parameters: Mapping[str, Any]) -> None:
-        check_available(parameters)
+        check_available(parameters, precisions=BFLOAT16)
         if self.pretrained is None:
             check_cell(parameters["cell"], parameters["layer_mix"], int(parameters["num_layers"]))
 
