@@ -57,6 +57,9 @@ class StepEstimator(LayerEstimator):
     bptt_steps: int | None
     standardize: bool
 
+    # Values of `precision` that the network can compute with.
+    _precisions: ClassVar[tuple[str, ...]] = BFLOAT16
+
     def _outputs_count(self) -> int:
         raise NotImplementedError
 
@@ -65,7 +68,7 @@ class StepEstimator(LayerEstimator):
         return {}
 
     def _check_available(self, parameters: Mapping[str, Any]) -> None:
-        check_available(parameters, precisions=BFLOAT16)
+        check_available(parameters, self._precisions)
         if parameters["bptt_steps"] is not None:
             raise NotImplementedError(
                 f"bptt_steps={parameters['bptt_steps']!r} is not implemented for {type(self).__name__} yet. Use None: "

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._layer_network import LayerModel, Network
 from .._layer_training import LayerTrainer
-from .._parameters import RULES, Rule
+from .._parameters import FLOATS, RULES, Rule
 from .._step_estimator import StepEstimator, choice
 from .._steps import Steps
 from .._targets import LabelSequences
@@ -300,6 +300,8 @@ class SequenceTranslator(LabelSequences, StepEstimator):
         self.precision = precision
 
     # --- the network -------------------------------------------------------------------------------------------------
+
+    _precisions: ClassVar[tuple[str, ...]] = FLOATS
 
     def _check_available(self, parameters: Mapping[str, Any]) -> None:
         super()._check_available(parameters)
