@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=0.5, metavar="S", help="a peer and row, roughly (%(default)s)")
     parser.add_argument("--no-steps", action="store_true", help="without the steps from C++")
     parser.add_argument("--no-rows", action="store_true", help="without the sequences")
+    parser.add_argument("--no-torch-bf16", action="store_true", help="without PyTorch in bf16, slow on older CPUs")
     parser.add_argument("--no-scores", action="store_true", help="times only")
     options = parser.parse_args(arguments)
     seconds = 0.0 if options.quick else options.seconds
@@ -69,7 +70,7 @@ def print_steps(seconds: float) -> None:
 
 def print_rows(options: argparse.Namespace, seconds: float) -> None:
     print(
-        "| row | threads | mode | ours, bf16 | ours, float32 | torch, bf16 | torch | ours / bf16 | torch / ours, bf16 |"
+        "| row | threads | mode | ours, bf16 | ours, float32 | torch, bf16 | torch | float32 / bf16 | torch / bf16 |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for row in rows.select(options.rows, quick=options.quick):
@@ -77,11 +78,11 @@ def print_rows(options: argparse.Namespace, seconds: float) -> None:
             continue
         for n_threads in map(int, options.threads.split(",")):
             for training in (False, True):
-                print(measure(row, n_threads, training, seconds), flush=True)
+                print(measure(row, n_threads, training, seconds, not options.no_torch_bf16), flush=True)
     print()
 
 
-def measure(row: rows.Row, n_threads: int, training: bool, seconds: float) -> str:
+def measure(row: rows.Row, n_threads: int, training: bool, seconds: float, torch_bf16: bool) -> str:
     """A line of the table: medians in ms."""
     torch.set_num_threads(n_threads)
     problem = Problem(row)
@@ -97,15 +98,15 @@ def measure(row: rows.Row, n_threads: int, training: bool, seconds: float) -> st
             for tensor, value in layer.parameters.items():
                 value[...] = exact[tensor]
         calls[name] = _ours(layer, problem, training)
-    for name, kind in (("torch bf16", torch.bfloat16), ("torch", torch.float32)):
+    kinds = {"torch": torch.float32} | ({"torch bf16": torch.bfloat16} if torch_bf16 else {})
+    for name, kind in kinds.items():
         calls[name] = _torch(Problem(row).module.to(kind), problem, kind, training)
     times = {
         name: 1e3 * statistics.median(values)
         for name, values in clock.interleave(calls, seconds=seconds, rounds=3).items()
     }
-    figures = [times[name] for name in ("ours bf16", "ours", "torch bf16", "torch")]
-    ratios = [figures[1] / figures[0], figures[2] / figures[0]]
-    cells = [f"{value:.3g}" for value in figures] + [f"{value:.2f}" for value in ratios]
+    cells = [f"{times[name]:.3g}" if name in times else "" for name in ("ours bf16", "ours", "torch bf16", "torch")]
+    cells += [f"{times[name] / times['ours bf16']:.2f}" for name in ("ours", "torch")]
     return f"| {row.name} | {n_threads} | {'training' if training else 'inference'} | " + " | ".join(cells) + " |"
 
 
