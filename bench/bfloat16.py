@@ -69,9 +69,7 @@ def print_steps(seconds: float) -> None:
 
 
 def print_rows(options: argparse.Namespace, seconds: float) -> None:
-    print(
-        "| row | threads | mode | ours, bf16 | ours, float32 | torch, bf16 | torch | float32 / bf16 | torch / bf16 |"
-    )
+    print("| row | threads | mode | ours, bf16 | ours, float32 | torch, bf16 | torch | float32 / bf16 | torch / bf16 |")
     print("|---|---|---|---|---|---|---|---|---|")
     for row in rows.select(options.rows, quick=options.quick):
         if row.cell not in ("lstm", "gru") or row.kind != "sequence" or row.bidirectional:
