@@ -82,6 +82,10 @@ class Direction {
     }
     const std::int64_t limit = chunk_rows<T>(pass.gate_width());
     std::int64_t done = 0;
+    if (pass.distinct != nullptr) {
+      distinct_product(pass, group.member);
+      group.wait();
+    }
     while (done < layout.steps()) {
       // Steps of this chunk, in time order [t0, t1), taken from the end in the reverse direction.
       std::int64_t count = 0;
@@ -223,6 +227,13 @@ class Direction {
     }
     // Under layer normalisation the bias comes after it.
     const Start first = pass.shape->cell.normalised ? Start::zero : Start::bias;
+    if (pass.distinct != nullptr) {
+      const std::int64_t column = block.begin * gates * W, count = (block.end - block.begin) * gates * W;
+      for (std::int64_t row = mine.begin; row < mine.end; ++row) {
+        std::copy_n(pass.distinct_gates[pass.distinct->of[base + row]] + column, count, to[row] + column);
+      }
+      return;
+    }
     if (mine.end - mine.begin == 1 && pass.int8 == nullptr) {
       for (int s = 0; s < pass.segment_count; ++s) {
         single_input(pass, s, base + mine.begin, block, to[mine.begin]).run();
@@ -248,6 +259,24 @@ class Direction {
           panel += panel_rows(bf16, segment.depth) * gates * W;
           start = Start::sum;
         }
+      }
+    }
+  }
+
+  /// W x + b of distinct rows: this thread's share of them.
+  static void distinct_product(const Pass& pass, Member member) noexcept {
+    const int gates = pass.shape->gates;
+    const Member::Range blocks = member.share(blocks_of<T>(pass.hidden()));
+    const Rows<T>& x = pass.distinct->rows;
+    const Rows<T>& to = pass.distinct_gates;
+    const std::int64_t depth = pass.shape->input, panel = panel_rows(pass.shape->bf16, depth);
+    for (std::int64_t row = 0; row < pass.distinct->count; row += kRowBlock) {
+      const std::int64_t m = std::min(kRowBlock, pass.distinct->count - row);
+      for (std::int64_t b = blocks.begin; b < blocks.end; ++b) {
+        const std::int64_t at = b * gates * W;
+        weight_product<T>(pass.shape->bf16, gates, Start::bias, m, depth, x[row], x.stride,
+                          pass.weights.input + at * panel, to[row] + at, to.stride, pass.weights.bias + at,
+                          where_from<T>(panel * pass.gate_width()));
       }
     }
   }
