@@ -146,6 +146,26 @@ def test_a_sequence_does_not_depend_on_its_batch(cell: Cell) -> None:
         assert_bitwise(together[n], alone[0], f"sequence {n}")
 
 
+@each_cell
+def test_steps_with_the_same_input(cell: Cell) -> None:
+    """forward(codes=) computes what they have in common once, and nothing else changes."""
+    if dict(cell.options).get("layer_norm"):
+        pytest.skip("layer normalisation looks at rows as they are")
+    case = Case(cell, Shape(5, 6, 3, 20, ragged=True), "float32")
+    data = make_data(case)
+    codes = np.random.default_rng(7).integers(4, size=data.x.shape[:2])
+    past = np.isnan(data.x).any(axis=2)
+    data.x = np.random.default_rng(8).standard_normal((4, 3), dtype=np.float32)[codes]
+    data.x[past], codes[past] = np.nan, -1
+    layer, results = layer_of(case, data), []
+    for given in (None, codes):
+        y, _, tape = layer.forward(data.x, lengths=data.lengths, training=True, codes=given)
+        results.append((y, layer.backward(tape, data.dy)))
+    assert_bitwise(results[1][0], results[0][0], "y")
+    assert_all_close(results[1][1].parameters, results[0][1].parameters, TOLERANCE, "gradient")
+    assert_close(*(of.x.sum(axis=(0, 1)) for _, of in results), TOLERANCE, "sums of dx")
+
+
 # --- what is near float32 ---------------------------------------------------------------------------------------------
 
 
