@@ -163,7 +163,7 @@ std::unique_ptr<RecurrentObject> construct(py::handle cell, py::handle input_siz
                                            py::handle dtype, py::handle seed, py::handle n_threads,
                                            py::handle variational_dropout, py::handle recurrent_dropout,
                                            py::handle zoneout_hidden, py::handle zoneout_cell,
-                                           py::handle learn_initial_state, py::handle reverse,
+                                           py::handle learn_initial_state, py::handle reverse, py::handle precision,
                                            const py::kwargs& cell_options) {
   py::dict fields;
   fields["cell"] = cell;
@@ -179,6 +179,7 @@ std::unique_ptr<RecurrentObject> construct(py::handle cell, py::handle input_siz
   fields["learn_initial_state"] = learn_initial_state;
   fields["reverse"] = reverse;
   fields["dtype"] = dtype;
+  fields["precision"] = precision;
   fields["seed"] = seed;
   fields["n_threads"] = n_threads;
   fields["cell_options"] = cell_options;
@@ -224,6 +225,7 @@ std::string describe(const py::object& instance) {
   }
   if (config.learn_initial_state) text += ", learn_initial_state=True";
   text += std::string(", dtype='") + dtype_name(config.dtype) + "'";
+  if (config.precision != Precision::same_as_dtype) text += std::string(", precision='") + precision_name(config) + "'";
   for (const auto& [name, value] : options_object(config.cell_options)) {
     text += ", " + name.cast<std::string>() + "=" + repr_of(value);
   }
@@ -272,7 +274,7 @@ void register_recurrent(py::module_& module) {
 
   py::class_<RecurrentObject> type(
       module, "Recurrent",
-      R"(Recurrent(cell='lstm', input_size, hidden_size, num_layers=1, bidirectional=False, dropout=0.0, dtype='float32', seed=0, n_threads=None, variational_dropout=0.0, recurrent_dropout=0.0, zoneout_hidden=0.0, zoneout_cell=0.0, learn_initial_state=False, reverse=False, **cell_options)
+      R"(Recurrent(cell='lstm', input_size, hidden_size, num_layers=1, bidirectional=False, dropout=0.0, dtype='float32', seed=0, n_threads=None, variational_dropout=0.0, recurrent_dropout=0.0, zoneout_hidden=0.0, zoneout_cell=0.0, learn_initial_state=False, reverse=False, precision=None, **cell_options)
 
 A stack of recurrent layers: forward, backpropagation through time, and single steps. Batch first.
 
@@ -310,6 +312,10 @@ learn_initial_state : bool
 reverse : bool
     Every layer reads each sequence from its last real step to its first; y stays in the order of x. Not together with
     bidirectional.
+precision : {None, 'bfloat16'}
+    Of the products of weights with inputs, states and gradients. 'bfloat16': operands rounded to bf16, sums, states and
+    the weights themselves in float32; not with dtype 'float64', mlstm, xlstm and gates that feed back. None, or the name of
+    the dtype: as they are.
 **cell_options
     Options of the cell, as lstmcore.cells() lists them.
 
@@ -323,7 +329,7 @@ ValueError, TypeError
            py::arg("dropout") = 0.0, py::arg("dtype") = "float32", py::arg("seed") = 0,
            py::arg("n_threads") = py::none(), py::arg("variational_dropout") = 0.0, py::arg("recurrent_dropout") = 0.0,
            py::arg("zoneout_hidden") = 0.0, py::arg("zoneout_cell") = 0.0, py::arg("learn_initial_state") = false,
-           py::arg("reverse") = false);
+           py::arg("reverse") = false, py::arg("precision") = py::none());
 
   const auto property = [&type](const char* name, auto getter, const char* doc) {
     type.def_property_readonly(
@@ -342,6 +348,7 @@ ValueError, TypeError
   property("zoneout_cell", [](const RecurrentConfig& c) { return c.zoneout_cell; }, "Probability.");
   property("learn_initial_state", [](const RecurrentConfig& c) { return c.learn_initial_state; }, "As given.");
   property("dtype", [](const RecurrentConfig& c) { return numpy_dtype(c.dtype); }, "Element type.");
+  property("precision", &precision_name, "Of products: 'bfloat16', or the dtype.");
   property("seed", [](const RecurrentConfig& c) { return c.seed; }, "As given.");
   type.def_property(
       "n_threads", [](const RecurrentObject& self) { return threads_object(self.layer.config().n_threads); },

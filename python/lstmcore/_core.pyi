@@ -97,6 +97,7 @@ class Recurrent:
         zoneout_cell: float = 0.0,
         learn_initial_state: bool = False,
         reverse: bool = False,
+        precision: str | None = None,
         **cell_options: bool | int | float | str,
     ) -> None:
         """input_size and hidden_size are required; cell options are those that cells() lists."""
@@ -123,6 +124,9 @@ class Recurrent:
         """Upper bound; may be set, but not while another thread uses the layer."""
     @n_threads.setter
     def n_threads(self, value: int | None) -> None: ...
+    @property
+    def precision(self) -> str:
+        """Of products: "bfloat16", or the dtype."""
     @property
     def variational_dropout(self) -> float: ...
     @property

@@ -118,7 +118,7 @@ class Model:
         recurrent = self.config["recurrent"]
         direction = "bidirectional " if recurrent["bidirectional"] else ""
         quantization = self.config["quantization"]
-        kind = self.dtype if quantization == "none" else quantization
+        kind = recurrent["precision"] if quantization == "none" else quantization
         return (
             f"Model({direction}{recurrent['cell']}, I={recurrent['input_size']}, H={recurrent['hidden_size']}, "
             f"L={recurrent['num_layers']}, K={self.config['outputs']}, {kind})"

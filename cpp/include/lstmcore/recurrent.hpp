@@ -33,6 +33,9 @@ struct RecurrentConfig {
   bool learn_initial_state = false;
 
   Dtype dtype = Dtype::float32;
+  /// bfloat16: with dtype float32, every cell but mlstm, xlstm and those whose gates feed back (peephole's FGR,
+  /// lstm1997's gate_recurrence).
+  Precision precision = Precision::same_as_dtype;
   std::uint64_t seed = 0;  ///< of the initial weights and of dropout
   int n_threads = 0;       ///< upper bound; 0: OMP_NUM_THREADS, else all cores
   Options cell_options;    ///< e.g. {"nonlinearity", "relu"} for elman

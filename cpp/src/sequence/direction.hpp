@@ -21,20 +21,21 @@ class Direction {
   static SingleProduct<T> single_input(const Pass& pass, int segment, std::int64_t row, Member::Range blocks,
                                        T* gates) noexcept {
     const std::int64_t width = std::int64_t{pass.shape->gates} * W;
-    std::int64_t depth = 0, before = 0;
+    const bool bf16 = pass.shape->bf16;
+    std::int64_t panel = 0, before = 0;  // rows
     for (int s = 0; s < pass.segment_count; ++s) {
-      if (s == segment) before = depth;
-      depth += pass.segments[static_cast<std::size_t>(s)].depth;
+      if (s == segment) before = panel;
+      panel += panel_rows(bf16, pass.segments[static_cast<std::size_t>(s)].depth);
     }
     const InputSegment<T>& from = pass.segments[static_cast<std::size_t>(segment)];
     // Under layer normalisation the bias comes after it.
     const Start first = pass.shape->cell.normalised ? Start::zero : Start::bias;
-    return {row_product<T>(pass.shape->gates, segment == 0 ? first : Start::sum),
+    return {row_product<T>(pass.shape->gates, segment == 0 ? first : Start::sum, bf16),
             from.depth,
             from.rows[row],
             blocks.end - blocks.begin,
-            pass.weights.input + (blocks.begin * depth + before) * width,
-            depth * width,
+            pass.weights.input + (blocks.begin * panel + before) * width,
+            panel * width,
             gates + blocks.begin * width,
             pass.weights.bias + blocks.begin * width};
   }
@@ -57,12 +58,13 @@ class Direction {
     GeneralStep<T>::rows_are_blocks(shape, block);
     for (std::size_t s = 0; s < cell.states; ++s) block.next[s].stride = W;
     if (!cell.recurrent || cell.heads > 1 || cell.feedback > 0 || pass.int8 != nullptr) return {};
-    return {row_product<T>(shape.gates, cell.separate ? Start::bias : Start::sum),
+    const std::int64_t next = panel_rows(shape.bf16, shape.fed_width()) * width;
+    return {row_product<T>(shape.gates, cell.separate ? Start::bias : Start::sum, shape.bf16),
             shape.output,
             from.fed[n],
             block.rows,
-            pass.weights.recurrent + first * shape.fed_width() * width,
-            shape.fed_width() * width,
+            pass.weights.recurrent + first * next,
+            next,
             (cell.separate ? recurrent : gates)[0] + first * width,
             (cell.separate ? pass.weights.recurrent_bias : pass.weights.bias) + first * width};
   }
@@ -72,6 +74,12 @@ class Direction {
   static void forward(const Pass& pass, const Group& group) noexcept {
     const BatchLayout& layout = *pass.layout;
     const Split split(pass, group.member, forward_unit(pass));
+    if (pass.rounds_fed()) {
+      const Member::Range mine = group.member.share(layout.sequences());
+      const Rows<const T> from = pass.fed_mask.data != nullptr ? pass.fed0 : pass.h0;  // masked already
+      round_fed(mine.end - mine.begin, padded<T>(pass.shape->output), from.from(mine.begin),
+                Rows<T>{const_cast<T*>(pass.fed0.data), pass.fed0.stride}.from(mine.begin));
+    }
     const std::int64_t limit = chunk_rows<T>(pass.gate_width());
     std::int64_t done = 0;
     if (pass.distinct != nullptr) {
@@ -198,7 +206,7 @@ class Direction {
     // A thread that takes sequences reads all of R in every step, and from 256 kB on not from L1 or a part of L2: with
     // two threads cutting by units gained 5% at H = 128, 8% at 256, 17% at 512 and 1024, and nothing at 64. Not where
     // steps are so short that meeting is felt (10 µs), nor where pieces do not come out even.
-    const auto bytes = static_cast<std::int64_t>(pass.int8 == nullptr ? sizeof(T) : 1);
+    const auto bytes = static_cast<std::int64_t>(pass.int8 != nullptr ? 1 : pass.shape->bf16 ? 2 : sizeof(T));
     const std::int64_t most = (pieces + member.size - 1) / member.size * unit;
     return R * bytes >= 1 << 18 && work >= 1'000'000 && 8 * most * member.size <= 9 * blocks;
   }
@@ -224,8 +232,12 @@ class Direction {
                             Int8Rows* rounded) noexcept {
     const int gates = pass.shape->gates;
     const Rows<T> to = pass.gates.from(pass.recording ? base : 0);
-    std::int64_t depth = 0;
-    for (int s = 0; s < pass.segment_count; ++s) depth += pass.segments[static_cast<std::size_t>(s)].depth;
+    const bool bf16 = pass.shape->bf16;
+    std::int64_t depth = 0, panel_depth = 0;
+    for (int s = 0; s < pass.segment_count; ++s) {
+      depth += pass.segments[static_cast<std::size_t>(s)].depth;
+      panel_depth += panel_rows(bf16, pass.segments[static_cast<std::size_t>(s)].depth);
+    }
     // Under layer normalisation the bias comes after it.
     const Start first = pass.shape->cell.normalised ? Start::zero : Start::bias;
     if (pass.distinct != nullptr) {
@@ -250,14 +262,14 @@ class Direction {
         }
       }
       for (std::int64_t b = block.begin; b < block.end; ++b) {
-        const T* panel = pass.weights.input + b * depth * gates * W;
+        const T* panel = pass.weights.input + b * panel_depth * gates * W;
         Start start = first;
         for (int s = 0; s < pass.segment_count; ++s) {
           const InputSegment<T>& segment = pass.segments[static_cast<std::size_t>(s)];
-          panel_product<T>(gates, start, m, segment.depth, segment.rows[base + row], segment.rows.stride, panel,
-                           to[row] + b * gates * W, to.stride, pass.weights.bias + b * gates * W,
-                           where_from<T>(depth * pass.gate_width()));
-          panel += segment.depth * gates * W;
+          weight_product<T>(bf16, gates, start, m, segment.depth, segment.rows[base + row], segment.rows.stride, panel,
+                            to[row] + b * gates * W, to.stride, pass.weights.bias + b * gates * W,
+                            where_from<T>(panel_depth * pass.gate_width()));
+          panel += panel_rows(bf16, segment.depth) * gates * W;
           start = Start::sum;
         }
       }
@@ -270,13 +282,14 @@ class Direction {
     const Member::Range blocks = member.share(blocks_of<T>(pass.hidden()));
     const Rows<T>& x = pass.distinct->rows;
     const Rows<T>& to = pass.distinct_gates;
-    const std::int64_t depth = pass.shape->input;
+    const std::int64_t depth = pass.shape->input, panel = panel_rows(pass.shape->bf16, depth);
     for (std::int64_t row = 0; row < pass.distinct->count; row += kRowBlock) {
       const std::int64_t m = std::min(kRowBlock, pass.distinct->count - row);
       for (std::int64_t b = blocks.begin; b < blocks.end; ++b) {
         const std::int64_t at = b * gates * W;
-        panel_product<T>(gates, Start::bias, m, depth, x[row], x.stride, pass.weights.input + at * depth, to[row] + at,
-                         to.stride, pass.weights.bias + at, where_from<T>(depth * pass.gate_width()));
+        weight_product<T>(pass.shape->bf16, gates, Start::bias, m, depth, x[row], x.stride,
+                          pass.weights.input + at * panel, to[row] + at, to.stride, pass.weights.bias + at,
+                          where_from<T>(panel * pass.gate_width()));
       }
     }
   }
@@ -302,8 +315,8 @@ class Direction {
   }
 
   /// What feeds R at sequences [n, n + m), in 8 bits where weights are.
-  static void round_fed(const Pass& pass, const Source<T>& from, std::int64_t n, std::int64_t m,
-                        const Split& split) noexcept {
+  static void quantise_fed(const Pass& pass, const Source<T>& from, std::int64_t n, std::int64_t m,
+                           const Split& split) noexcept {
     if constexpr (std::is_same_v<T, float>) {
       if (pass.int8 == nullptr) return;
       const Rows<const T> fed = from.fed.from(n);
@@ -356,7 +369,7 @@ class Direction {
     const Rows<T> recurrent = pass.at(pass.recurrent, offset, n);
     ForwardBlock<T> block{};
     block.rows = m;
-    round_fed(pass, from, n, m, split);
+    quantise_fed(pass, from, n, m, split);
     for (std::int64_t b = split.first_block; b < split.last_block; ++b) {
       if (cell.recurrent) block_product(pass, (cell.separate ? recurrent : gates), from, n, m, b, split);
       GeneralStep<T>::fill_block(pass, offset, gates, from, n, b, block);
@@ -364,6 +377,7 @@ class Direction {
       for (std::size_t s = 0; s < cell.states; ++s) block.next[s] = pass.next_state(s, offset, n).columns(b * W);
       block.h = pass.out.from(offset + n).columns(b * W);
       pass.kernels->forward(block);
+      if (pass.rounds_fed()) round_fed(m, W, block.h.read(), pass.fed.from(offset + n).columns(b * W));
     }
   }
 
@@ -378,10 +392,14 @@ class Direction {
     } else if (pass.shape->cell.recurrent) {
       // Heads, states that feed back, 8-bit weights: each block's product is put together by itself.
       const Rows<T> dest = pass.shape->cell.separate ? pass.at(pass.recurrent, offset, n) : gates;
-      round_fed(pass, from, n, 1, split);
+      quantise_fed(pass, from, n, 1, split);
       for (std::int64_t b = blocks.begin; b < blocks.end; ++b) block_product(pass, dest, from, n, 1, b, split);
     }
     pass.kernels->forward(block);
+    if (pass.rounds_fed()) {
+      round_fed(1, (blocks.end - blocks.begin) * W, block.h.read(),
+                pass.fed.from(offset + n).columns(blocks.begin * W));
+    }
   }
 
   /// R · what feeds it, for one block; dest: the gates' rows, or those of separate cells.
@@ -396,7 +414,8 @@ class Direction {
         return;
       }
     }
-    recurrent_product(pass, from, n, m, b, pass.weights.recurrent + b * shape.fed_width() * width,
+    recurrent_product(pass, from, n, m, b,
+                      pass.weights.recurrent + b * panel_rows(shape.bf16, shape.fed_width()) * width,
                       separate ? Start::bias : Start::sum, separate ? pass.weights.recurrent_bias + b * width : nullptr,
                       dest.columns(b * width));
   }
@@ -445,6 +464,7 @@ class Direction {
       block.d_out.stride = block.dh.stride = W;
       for (std::size_t s = 0; s < pass.shape->cell.states; ++s) block.next[s].stride = block.d_state[s].stride = W;
       pass.kernels->backward(block);
+      round_gradients(pass, offset + n, m, split.first_block, split.last_block);
       return;
     }
     block.rows = m;
@@ -452,6 +472,7 @@ class Direction {
       fill(b);
       pass.kernels->backward(block);
     }
+    round_gradients(pass, offset + n, m, split.first_block, split.last_block);
   }
 
   /// Truncated BPTT: nothing flows from the first step of a window, counted from each sequence's own start, to the

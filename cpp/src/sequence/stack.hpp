@@ -99,6 +99,10 @@ class Stack {
           mask_input(options, layer, ws, member);
           crew.team.wait(member.size);
         }
+        if (shape_.bf16) {
+          ws.round_input(layer, member);
+          crew.team.wait(member.size);
+        }
         if (blocks_ != nullptr) {
           blocks_->forward(layer, ws, whole_team(member, crew, options.cancel));
         } else {
@@ -324,6 +328,7 @@ class Stack {
     const Member::Range range = member.share(ws.distinct.count);
     for (std::int64_t k = range.begin; k < range.end; ++k) {
       std::copy_n(ws.distinct_from[static_cast<std::size_t>(k)], shape_.input, ws.distinct.rows[k]);
+      if (shape_.bf16) bf16::round_row(ws.distinct.rows[k], shape_.input, ws.distinct.rows[k]);
     }
   }
 

@@ -54,11 +54,17 @@ class Stepping {
     }
     standardise(x);
     for (const Plan& layer : plans_) {
+      for (int k = 0; k < layer.rounded; ++k) {
+        const Rounding& r = layer.roundings[static_cast<std::size_t>(k)];
+        bf16::round_row(r.from, r.count, r.to);
+      }
       for (int k = 0; k < layer.count; ++k) layer.products[static_cast<std::size_t>(k)].run();
       layer.cell(layer.block);
     }
     if (!plans_.empty()) return workspace_.out.back()[0];
-    for (DirectionPass<T>& pass : workspace_.passes) {
+    for (std::size_t layer = 0; layer < workspace_.passes.size(); ++layer) {
+      DirectionPass<T>& pass = workspace_.passes[layer];
+      if (shape.bf16) workspace_.round_input(static_cast<std::int64_t>(layer), Member{});
       Direction<T>::forward(pass, {Member{}, &barrier_});
       std::copy_n(pass.out[0], padded<T>(shape.output), const_cast<T*>(pass.h0[0]));
       if (!pass.keeps_states) continue;
@@ -92,8 +98,17 @@ class Stepping {
     return {pass.state[index - 1][0], shape.hidden / width};
   }
 
+  /// Numbers that products read in bf16.
+  struct Rounding {
+    const T* from = nullptr;
+    std::int64_t count = 0;
+    T* to = nullptr;
+  };
+
   /// A layer's step in a few calls.
   struct Plan {
+    std::array<Rounding, 2> roundings;
+    int rounded = 0;
     std::array<SingleProduct<T>, 3> products;
     int count = 0;
     ForwardBlock<T> block{};
@@ -112,6 +127,17 @@ class Stepping {
     std::array<Source<T>, 2> source;
     sources(pass, 0, source);
     source[0].h = source[0].fed = pass.out.read();  // h stays where it is: all products come before the first new one
+    if (pass.shape->bf16) {
+      const std::size_t index = plans_.size();
+      const Rows<const T> x = index == 0 ? workspace_.x : workspace_.out[index - 1].read();
+      const Rows<T>& rounded = workspace_.masked[index];
+      layer.roundings[static_cast<std::size_t>(layer.rounded++)] = {x.data, rounded.stride, rounded.data};
+    }
+    if (pass.rounds_fed()) {
+      source[0].fed = pass.fed.read();
+      layer.roundings[static_cast<std::size_t>(layer.rounded++)] = {pass.out.data, padded<T>(pass.shape->output),
+                                                                    pass.fed.data};
+    }
     add(Direction<T>::single_recurrent(pass, 0, pass.gates, source[0], 0, blocks, layer.block));
     layer.cell = pass.kernels->forward;
     plans_.push_back(layer);
