@@ -76,9 +76,12 @@ class Stepping {
     for (std::int64_t k = 0; k < width; ++k) to[k] = from[k * every];
   }
   void set_state(std::size_t index, std::int64_t layer, const T* from) noexcept {
-    const auto [to, every] = place(index, layer);
+    const auto [at, every] = place(index, layer);
+    T* const to = const_cast<T*>(at);
     const std::int64_t width = stack_.shape().state_width(index);
-    for (std::int64_t k = 0; k < width; ++k) const_cast<T*>(to)[k * every] = from[k];
+    if (every > 1) std::fill_n(to, width * every, T{0});
+    if (!stack_.shape().cell.blocks()) std::fill(to + width * every, to + padded<T>(width * every), T{0});
+    for (std::int64_t k = 0; k < width; ++k) to[k * every] = from[k];
   }
 
  private:
