@@ -170,7 +170,9 @@ __attribute__((noinline)) void tile(Start start, std::int64_t groups, const Int8
                                     std::int64_t ldc) noexcept {
   constexpr int W = kLanes<float>;
   typename Dot::Acc acc[kRows][kPacks];
+  LSTMCORE_UNROLL
   for (int i = 0; i < kRows; ++i) {
+    LSTMCORE_UNROLL
     for (int j = 0; j < kPacks; ++j) acc[i][j] = Dot::start(b.minus_sums + j * W, negative[row + i]);
   }
   const std::int8_t* q = a.q + row * a.stride + first;
@@ -188,7 +190,9 @@ __attribute__((noinline)) void tile(Start start, std::int64_t groups, const Int8
     plane += 4;
     weights += b.stride;
   }
+  LSTMCORE_UNROLL
   for (int i = 0; i < kRows; ++i) {
+    LSTMCORE_UNROLL
     for (int j = 0; j < kPacks; ++j) {
       const Pack<float> sum = __builtin_convertvector(Dot::result(acc[i][j]), Pack<float>);
       const Pack<float> scale = a.scale[row + i] * load(b.scale + j * W);

@@ -10,6 +10,13 @@
 #include <cstddef>
 #include <cstdint>
 
+/// Before a loop of a few turns over packs that are to stay in registers: unrolled before anything else looks at it.
+#if defined(__clang__)
+#define LSTMCORE_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define LSTMCORE_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 LSTMCORE_BEGIN_NAMESPACE
 
 #if defined(__AVX512F__)

@@ -1,8 +1,8 @@
 // One layer in one direction: the loop over time, forward and backward (BPTT).
 //
 // A group of threads shares the work in one of two ways: each takes some sequences through all steps and meets nobody,
-// or, when there are too few sequences, each takes some units and all meet once a step. Steps that need whole rows of
-// units (sequence/general_step.hpp) are never cut by units.
+// or, when there are too few sequences or the weights are large, each takes some units and all meet once a step. Steps
+// that need whole rows of units (sequence/general_step.hpp) are never cut by units.
 #pragma once
 
 #include "sequence/general_step.hpp"
@@ -151,13 +151,12 @@ class Direction {
         : first_sequence(first), last_sequence(last), last_block(blocks_of<T>(pass.hidden())) {}
 
     Split(const Pass& pass, Member member) noexcept {
-      constexpr std::int64_t kFewestSequences = 4;  // below that a register tile runs half empty
       const BatchLayout& layout = *pass.layout;
       last_sequence = layout.sequences();
       last_block = blocks_of<T>(pass.hidden());
       if (pass.int8 != nullptr) rounded = pass.rounded + member.id;
       if (member.size == 1) return;
-      if (pass.general || layout.sequences() >= kFewestSequences * member.size) {
+      if (!by_units(pass, member)) {
         first_sequence = layout.boundary(member.id, member.size);
         last_sequence = layout.boundary(member.id + 1, member.size);
       } else {
@@ -169,10 +168,33 @@ class Direction {
     }
   };
 
+  /// Whether each thread takes some units rather than some sequences.
+  static bool by_units(const Pass& pass, Member member) noexcept {
+    constexpr std::int64_t kFewestSequences = 4;  // below that a register tile runs half empty
+    if (pass.general || member.size == 1) return false;
+    const std::int64_t sequences = pass.layout->sequences();
+    if (sequences < kFewestSequences * member.size) return true;
+    // A thread that takes sequences reads all of R in every step, and from 256 kB on not from L1 or a part of L2: with
+    // two threads cutting by units gained 5% at H = 128, 8% at 256, 17% at 512 and 1024, and nothing at 64. Not where
+    // steps are so short that meeting costs as much, nor where panels do not come out even.
+    constexpr std::int64_t kLargeR = 1 << 18;
+    constexpr std::int64_t kLongStep = 1'000'000;  // operations of one thread, 10 µs
+    const std::int64_t R = pass.gate_width() * pass.shape->fed_width();
+    const std::int64_t blocks = blocks_of<T>(pass.hidden());
+    const std::int64_t panels = (blocks + kPanelPacks - 1) / kPanelPacks;
+    const std::int64_t most = (panels + member.size - 1) / member.size * kPanelPacks;
+    const auto bytes = static_cast<std::int64_t>(pass.int8 == nullptr ? sizeof(T) : 1);
+    return R * bytes >= kLargeR && 2 * R * sequences >= kLongStep * member.size && 8 * most * member.size <= 9 * blocks;
+  }
+
   static void input_product(const Pass& pass, std::int64_t base, std::int64_t rows, Member member) noexcept {
     const std::int64_t blocks = blocks_of<T>(pass.hidden());
-    // Rows are shared out, or blocks of units when there are fewer rows than tiles need.
     Int8Rows* const rounded = pass.int8 == nullptr ? nullptr : pass.rounded + member.id;
+    if (by_units(pass, member)) {  // the same units as in the steps, whose gates then lie in this thread's cache
+      input_product(pass, base, {0, rows}, member.share(blocks, kPanelPacks), rounded);
+      return;
+    }
+    // Rows are shared out, or blocks of units when there are fewer rows than tiles need.
     if (rows >= 12 * member.size) {
       input_product(pass, base, member.share(rows, 12), {0, blocks}, rounded);
     } else {
@@ -209,7 +231,8 @@ class Direction {
         for (int s = 0; s < pass.segment_count; ++s) {
           const InputSegment<T>& segment = pass.segments[static_cast<std::size_t>(s)];
           panel_product<T>(gates, start, m, segment.depth, segment.rows[base + row], segment.rows.stride, panel,
-                           to[row] + b * gates * W, to.stride, pass.weights.bias + b * gates * W);
+                           to[row] + b * gates * W, to.stride, pass.weights.bias + b * gates * W,
+                           where_from<T>(depth * pass.gate_width()));
           panel += segment.depth * gates * W;
           start = Start::sum;
         }

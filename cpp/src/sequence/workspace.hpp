@@ -175,8 +175,8 @@ struct WorkspaceBuilder {
     }
     const std::int64_t width = shape.gates * hp;
     const std::int64_t steps = options.record ? rows : sequences;
-    p.gates = take(options.record ? rows : buffer_rows(ws.layout, width), width);
-    if (cell.separate) p.recurrent = take(steps, width);
+    p.gates = take(options.record ? rows : buffer_rows(ws.layout, width), gate_distance<T>(width));
+    if (cell.separate) p.recurrent = take(steps, gate_distance<T>(width));
     regularise(p, rows, steps, sequences, hp, pp, take);
     p.general = cell.normalised || cell.reset_before || cell.projection > 0 || p.fed_mask.data != nullptr ||
                 p.hold_h.data != nullptr || p.hold_state.data != nullptr;
