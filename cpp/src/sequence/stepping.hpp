@@ -52,12 +52,8 @@ class Stepping {
       stack_.forward({&data, &one, 1, shape.input}, nullptr, &packed_, options_, workspace_);
       return workspace_.out.back()[0];
     }
+    if (!plans_.empty()) return run_plans(x);
     standardise(x);
-    for (const Plan& layer : plans_) {
-      for (int k = 0; k < layer.count; ++k) layer.products[static_cast<std::size_t>(k)].run();
-      layer.cell(layer.block);
-    }
-    if (!plans_.empty()) return workspace_.out.back()[0];
     for (DirectionPass<T>& pass : workspace_.passes) {
       Direction<T>::forward(pass, {Member{}, &barrier_});
       std::copy_n(pass.out[0], padded<T>(shape.output), const_cast<T*>(pass.h0[0]));
@@ -95,7 +91,22 @@ class Stepping {
     return {pass.state[index - 1][0], shape.hidden / width};
   }
 
-  /// A layer's step in a few calls.
+  const T* run_plans(const T* x) noexcept {
+    if (options_.input_mean != nullptr) {
+      standardise(x);
+    } else {
+      plans_.front().products[0].a = x;
+    }
+    for (const Plan& layer : plans_) {
+      for (int k = 0; k < layer.count; ++k) layer.products[static_cast<std::size_t>(k)].run();
+      layer.cell(layer.block);
+    }
+    return workspace_.out.back()[0];
+  }
+
+  /// A layer's step in a few calls. Tried: both products in one, whose sums stay in registers (5% slower at 8 units,
+  /// 10% at 16 and 32), and with the second one the cell as well (no faster): the first product runs while the step
+  /// before is still at its activations.
   struct Plan {
     std::array<SingleProduct<T>, 3> products;
     int count = 0;
