@@ -102,8 +102,8 @@ def test_geometric_means_tables_and_plots(grid):
     rows = [r for r in results["rows"] if (r["group"], r["mode"], r["threads"]) == ("grid", "inference", 1)]
     assert len(rows) == 2
     expected = (rows[0]["ratio"]["torch"] * rows[1]["ratio"]["torch"]) ** 0.5
-    means = {(m["threads"], m["mode"], m["peer"]): m["ratio"] for m in results["geomean"]}
-    assert means[1, "inference", "torch"] == pytest.approx(expected)
+    means = {(m["group"], m["threads"], m["mode"], m["peer"]): m["ratio"] for m in results["geomean"]}
+    assert means["grid", 1, "inference", "torch"] == pytest.approx(expected)
     table = (folder / "tables.md").read_text()
     assert table in done.stdout
     assert f"({expected:.2f})" in table

@@ -55,10 +55,12 @@ std::int64_t output_width(const Recurrent& layer) { return layer.output_width();
 
 // ---- the three passes
 
-py::tuple forward(RecurrentObject& self, py::handle x, py::handle state, py::handle lengths, py::handle training) {
+py::tuple forward(RecurrentObject& self, py::handle x, py::handle state, py::handle lengths, py::handle training,
+                  py::handle codes) {
   const RecurrentConfig& config = self.layer.config();
   const bool record = to_bool(training, "training");
   Batch batch = read_batch(x, lengths, config.dtype, {"x", config.input_size});
+  const Codes same(codes, batch, "codes");
   const GivenStates initial = read_states(self, state, batch.count(), "state");
   const PerStep y = new_per_step(batch, output_width(self.layer));
   const NewStates final_state = new_states(self, batch.count());
@@ -66,8 +68,9 @@ py::tuple forward(RecurrentObject& self, py::handle x, py::handle state, py::han
   if (record) tape = std::move(self.spare);
   {
     const ReleaseGil release;
-    self.layer.forward(batch.view(), initial.pointers(), y.data.data(), final_state.data.data(),
-                       record ? &tape : nullptr);
+    Sequences sequences = batch.view();
+    sequences.codes = same.pointers();
+    self.layer.forward(sequences, initial.pointers(), y.data.data(), final_state.data.data(), record ? &tape : nullptr);
   }
   if (!record) return py::make_tuple(y.value, final_state.value);
   auto recorded = std::make_unique<TapeObject>(self_of(self), self, std::move(tape), std::move(batch));
@@ -416,8 +419,8 @@ long as they exist, and so long each call looks for changes; what is written thr
 has gone stays unseen. Writing while another thread runs this layer gives that run some old and some new weights.)");
 
   type.def("forward", &forward, py::arg("x"), py::arg("state") = py::none(), py::arg("lengths") = py::none(),
-           py::arg("training") = false,
-           R"(forward(self, x, state=None, lengths=None, training=False)
+           py::arg("training") = false, py::arg("codes") = py::none(),
+           R"(forward(self, x, state=None, lengths=None, training=False, codes=None)
 --
 
 Runs N sequences.
@@ -432,6 +435,10 @@ lengths : (N,) integers, optional
     Steps in use of each sequence, 1 … T. All of them by default.
 training : bool
     Applies dropout and zoneout, and records a tape for backward().
+codes : (N, T) integers of at least 0, or list of (T_i,) where x was a list, optional
+    Steps with the same code must have the same x, as the rows of an embedding have. What depends on x alone is then
+    computed once for each code, where that is less work; backward() adds up the gradient of x at one of the steps of a
+    code and leaves zeros at the others, so that only its sum by code has a meaning.
 
 Returns
 -------

@@ -150,6 +150,7 @@ class Recurrent:
         state: State | None = None,
         lengths: ArrayLike | None = None,
         training: bool = False,
+        codes: ArrayLike | Sequence[ArrayLike] | None = None,
     ) -> Any:
         """(y, state), or (y, state, tape) with training=True.
 

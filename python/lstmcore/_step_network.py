@@ -136,9 +136,11 @@ class StepNetwork:
         found.random = random
         inputs, found.rows = self._inputs(x, random)
         if training:
-            found.h, found.state, found.tape = self._layer.forward(inputs, lengths=found.lengths, training=True)
+            found.h, found.state, found.tape = self._layer.forward(
+                inputs, lengths=found.lengths, training=True, codes=found.rows
+            )
         else:
-            found.h, found.state = self._layer.forward(inputs, lengths=found.lengths)
+            found.h, found.state = self._layer.forward(inputs, lengths=found.lengths, codes=found.rows)
         found.mask = None
         if random is not None and self._config["dropout"] > 0.0:
             keep = 1.0 - self._config["dropout"]

@@ -64,6 +64,9 @@ struct Sequences {
   const std::int64_t* lengths = nullptr;  ///< each ≥ 1
   std::int64_t count = 0;                 ///< N
   std::int64_t features = 0;              ///< I
+  /// codes[n][t] ≥ 0, or null. Steps with the same code promise to have the same data, as rows of an embedding have:
+  /// recurrent layers then compute what depends on the data alone once for each code, where that is less work.
+  const std::int32_t* const* codes = nullptr;
 };
 
 }  // namespace lstmcore

@@ -365,6 +365,14 @@ void check(const Sequences& x, std::int64_t features) {
            ", expected at least 1");
     }
     if (x.data[n] == nullptr) fail("x: data of sequence " + std::to_string(n) + " is null");
+    if (x.codes == nullptr) continue;
+    const std::int32_t* const codes = x.codes[n];
+    if (codes == nullptr) fail("x: codes of sequence " + std::to_string(n) + " are null");
+    const std::int32_t least = *std::min_element(codes, codes + x.lengths[n]);
+    if (least < 0) {
+      fail("x: codes of sequence " + std::to_string(n) + ": expected numbers of at least 0, got " +
+           std::to_string(least));
+    }
   }
 }
 

@@ -164,6 +164,7 @@ struct Columns {
   const float* bias;  ///< null unless Start::bias
 };
 
+/// groups: at least 1. Built like the tile of kernels/tile.hpp.
 template <class Dot, int kRows, int kPacks>
 __attribute__((noinline)) void tile(Start start, std::int64_t groups, const Int8Rows& a, std::int64_t row,
                                     std::int64_t first, const std::int32_t* negative, const Columns& b, float* c,
@@ -179,7 +180,8 @@ __attribute__((noinline)) void tile(Start start, std::int64_t groups, const Int8
   const std::uint8_t* plane = a.plane + row * a.stride + first;
   const std::int8_t* weights = b.weights;
   const std::int64_t stride = a.stride;
-  for (std::int64_t k = 0; k < groups; ++k) {
+  std::int64_t k = 0;
+  do {
     typename Dot::Right right[kPacks];
     for (int j = 0; j < kPacks; ++j) right[j] = Dot::right(weights + j * 4 * W);
     for (int i = 0; i < kRows; ++i) {
@@ -189,7 +191,7 @@ __attribute__((noinline)) void tile(Start start, std::int64_t groups, const Int8
     q += 4;
     plane += 4;
     weights += b.stride;
-  }
+  } while (++k < groups);
   LSTMCORE_UNROLL
   for (int i = 0; i < kRows; ++i) {
     LSTMCORE_UNROLL

@@ -74,6 +74,10 @@ class Direction {
     const Split split(pass, group.member);
     const std::int64_t limit = chunk_rows<T>(pass.gate_width());
     std::int64_t done = 0;
+    if (pass.distinct != nullptr) {
+      distinct_product(pass, group.member);
+      group.wait();
+    }
     while (done < layout.steps()) {
       // Steps of this chunk, in time order [t0, t1), taken from the end in the reverse direction.
       std::int64_t count = 0;
@@ -211,6 +215,13 @@ class Direction {
     for (int s = 0; s < pass.segment_count; ++s) depth += pass.segments[static_cast<std::size_t>(s)].depth;
     // Under layer normalisation the bias comes after it.
     const Start first = pass.shape->cell.normalised ? Start::zero : Start::bias;
+    if (pass.distinct != nullptr) {
+      const std::int64_t column = block.begin * gates * W, count = (block.end - block.begin) * gates * W;
+      for (std::int64_t row = mine.begin; row < mine.end; ++row) {
+        std::copy_n(pass.distinct_gates[pass.distinct->of[base + row]] + column, count, to[row] + column);
+      }
+      return;
+    }
     if (mine.end - mine.begin == 1 && pass.int8 == nullptr) {
       for (int s = 0; s < pass.segment_count; ++s) {
         single_input(pass, s, base + mine.begin, block, to[mine.begin]).run();
@@ -236,6 +247,23 @@ class Direction {
           panel += segment.depth * gates * W;
           start = Start::sum;
         }
+      }
+    }
+  }
+
+  /// W x + b of distinct rows: this thread's share of them.
+  static void distinct_product(const Pass& pass, Member member) noexcept {
+    const int gates = pass.shape->gates;
+    const Member::Range blocks = member.share(blocks_of<T>(pass.hidden()));
+    const Rows<T>& x = pass.distinct->rows;
+    const Rows<T>& to = pass.distinct_gates;
+    const std::int64_t depth = pass.shape->input;
+    for (std::int64_t row = 0; row < pass.distinct->count; row += kRowBlock) {
+      const std::int64_t m = std::min(kRowBlock, pass.distinct->count - row);
+      for (std::int64_t b = blocks.begin; b < blocks.end; ++b) {
+        const std::int64_t at = b * gates * W;
+        panel_product<T>(gates, Start::bias, m, depth, x[row], x.stride, pass.weights.input + at * depth, to[row] + at,
+                         to.stride, pass.weights.bias + at, where_from<T>(depth * pass.gate_width()));
       }
     }
   }

@@ -28,6 +28,15 @@ struct InputSegment {
   std::int64_t depth = 0;
 };
 
+/// The input of a layer whose steps often have the same data: each kind once.
+template <class T>
+struct DistinctRows {
+  std::int64_t count = 0;               ///< 0: every row is its own
+  Rows<T> rows{};                       ///< [count, I]
+  const std::int32_t* of = nullptr;     ///< for each row of the batch its place in `rows`
+  const std::int64_t* first = nullptr;  ///< for each place the first row of the batch that has it
+};
+
 /// Matrices are rows × padded(H) (units), rows × padded(P) (h) or rows × G·padded(H) (gates in block order). A row is
 /// one step of one sequence, see sequence/batch.hpp; those marked [step] have a row for each step when recording, and
 /// otherwise one row a sequence, used again in every step.
@@ -39,6 +48,8 @@ struct DirectionPass {
   bool reverse = false;
   std::array<InputSegment<T>, 2> segments{};
   int segment_count = 0;
+  const DistinctRows<T>* distinct = nullptr;  ///< instead of the rows of the one segment, or null
+  Rows<T> distinct_gates{};                   ///< [distinct]: W x + b; in backward sums of gradients of those
   PackedDirection<T> weights{};
   bool recording = false;
   bool keeps_states = false;         ///< records states even when nothing else is recorded: they feed the next step's R

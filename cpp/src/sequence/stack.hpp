@@ -79,7 +79,11 @@ class Stack {
     }
     Crew crew;
     parallel(options.n_threads, [&](Member member) {
-      if (gather) gather_input(x, options, ws, member);
+      if (ws.distinct.count > 0) {
+        gather_distinct(ws, member);
+      } else if (gather) {
+        gather_input(x, options, ws, member);
+      }
       if (pack && blocks_ != nullptr) {
         blocks_->pack(ws.packed_from.copy(), ws.own.blocks(), member);
       } else if (pack) {
@@ -153,11 +157,16 @@ class Stack {
         if (layer > 0) {
           input_gradient(layer, d_out[below], ws, member);
         } else if (options.dx != nullptr) {
+          if (ws.distinct.count > 0) crew.team.wait(member.size);
           input_gradient(layer, dx, ws, member);
         }
         crew.team.wait(member.size);
       }
-      if (options.dx != nullptr) scatter_rows(options.dx, dx.read(), shape_.input, 1, 0, ws.layout, member);
+      if (options.dx != nullptr && ws.distinct.count > 0) {
+        scatter_distinct(options.dx, dx.read(), ws, member);
+      } else if (options.dx != nullptr) {
+        scatter_rows(options.dx, dx.read(), shape_.input, 1, 0, ws.layout, member);
+      }
       if (member.id != 0) return;
       finish_initial(ws);
       if (options.d_initial != nullptr) scatter_initial(options.d_initial, ws);
@@ -295,6 +304,31 @@ class Stack {
           for (std::int64_t k = 0; k < width; ++k) {
             to[k] = static_cast<T>((static_cast<double>(from[k]) - options.input_mean[k]) * options.input_scale[k]);
           }
+        }
+      }
+    }
+  }
+
+  void gather_distinct(Workspace& ws, Member member) const noexcept {
+    const Member::Range range = member.share(ws.distinct.count);
+    for (std::int64_t k = range.begin; k < range.end; ++k) {
+      std::copy_n(ws.distinct_from[static_cast<std::size_t>(k)], shape_.input, ws.distinct.rows[k]);
+    }
+  }
+
+  /// The gradient of steps with the same data goes to the first of them, zeros to the others.
+  void scatter_distinct(void* const* to, Rows<const T> d, const Workspace& ws, Member member) const noexcept {
+    const DistinctRows<T>& distinct = ws.distinct;
+    const Member::Range range = member.share(ws.layout.sequences());
+    for (std::int64_t n = range.begin; n < range.end; ++n) {
+      T* out = static_cast<T*>(to[ws.layout.original(n)]);
+      for (std::int64_t t = 0; t < ws.layout.length(n); ++t, out += shape_.input) {
+        const std::int64_t row = ws.layout.row(t, n);
+        const std::int64_t place = distinct.of[row];
+        if (distinct.first[place] == row) {
+          std::copy_n(d[place], shape_.input, out);
+        } else {
+          std::fill_n(out, shape_.input, T{0});
         }
       }
     }

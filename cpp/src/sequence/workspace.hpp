@@ -12,7 +12,11 @@ template <class T>
 struct StackWorkspace {
   Arena arena;
   BatchLayout layout;
-  Rows<const T> x{};                       ///< [rows, I]
+  Rows<const T> x{};  ///< [rows, I]; absent with distinct rows
+  DistinctRows<T> distinct;
+  std::vector<const T*> distinct_from;  ///< the caller's data of each
+  std::vector<std::int32_t> codes_seen;
+  std::vector<std::int32_t> place_of;      ///< place of a code, plus one; 0: it has none
   std::vector<DirectionPass<T>> passes;    ///< one per (layer, direction)
   std::vector<Rows<T>> out;                ///< per layer [rows, D·Pp]
   std::vector<Rows<T>> mask;               ///< per layer: factors of its input, absent where all are 1
@@ -74,7 +78,11 @@ struct WorkspaceBuilder {
                StackWorkspace<T>& ws) const {
     const std::int64_t rows = ws.layout.rows();
     Arena& arena = ws.arena;
-    input(x, gather, ws);
+    if (find_distinct(x, ws)) {
+      ws.x = {};
+    } else {
+      input(x, gather, ws);
+    }
     ws.passes.assign(static_cast<std::size_t>(shape.slots()), DirectionPass<T>{});
     const auto layers = static_cast<std::size_t>(shape.layers);
     ws.out.assign(layers, {});
@@ -133,6 +141,51 @@ struct WorkspaceBuilder {
   }
 
  private:
+  /// Whether the first layer reads each kind of input once; ws.distinct is set then.
+  bool find_distinct(const Sequences& x, StackWorkspace<T>& ws) const {
+    constexpr std::int64_t kMostCodes = 1 << 22;  // codes are places in a table
+    ws.distinct = {};
+    const bool masked = options.record && config.variational_dropout > 0;
+    if (x.codes == nullptr || shape.cell.normalised || shape.int8 || options.input_mean != nullptr || masked) {
+      return false;
+    }
+    const BatchLayout& layout = ws.layout;
+    std::int32_t largest = 0;
+    for (std::int64_t n = 0; n < x.count; ++n) {
+      largest = std::max(largest, *std::max_element(x.codes[n], x.codes[n] + x.lengths[n]));
+    }
+    if (largest >= kMostCodes) return false;
+    if (ws.place_of.size() <= static_cast<std::size_t>(largest)) {
+      ws.place_of.resize(static_cast<std::size_t>(largest) + 1, 0);
+    }
+    auto* const of = ws.arena.template take<std::int32_t>(layout.rows());
+    auto* const first = ws.arena.template take<std::int64_t>(layout.rows());
+    // Three rows in four at most: copying gates and adding up their gradients is work, too.
+    const auto most = static_cast<std::size_t>(layout.rows() * 3 / 4);
+    ws.distinct_from.clear();
+    std::vector<std::int32_t>& seen = ws.codes_seen;
+    seen.clear();
+    for (std::int64_t n = 0; n < layout.sequences() && seen.size() <= most; ++n) {
+      const auto at = static_cast<std::size_t>(layout.original(n));
+      const T* from = static_cast<const T*>(x.data[at]);
+      for (std::int64_t t = 0; t < layout.length(n); ++t, from += shape.input) {
+        std::int32_t& place = ws.place_of[static_cast<std::size_t>(x.codes[at][t])];
+        if (place == 0) {
+          first[seen.size()] = layout.row(t, n);
+          seen.push_back(x.codes[at][t]);
+          ws.distinct_from.push_back(from);
+          place = static_cast<std::int32_t>(seen.size());
+        }
+        of[layout.row(t, n)] = place - 1;
+      }
+    }
+    for (const std::int32_t code : seen) ws.place_of[static_cast<std::size_t>(code)] = 0;
+    if (seen.size() > most) return false;
+    const auto count = static_cast<std::int64_t>(seen.size());
+    ws.distinct = {count, {ws.arena.template take<T>(count * shape.input), shape.input}, of, first};
+    return true;
+  }
+
   void prepare(std::int64_t layer, int direction, const PackedWeights<T>& packed, const T* parameters,
                StackWorkspace<T>& ws) const {
     const CellSpec& cell = shape.cell;
@@ -161,6 +214,10 @@ struct WorkspaceBuilder {
       } else {
         p.segments[i] = {(masked ? ws.masked[l] : ws.out[l - 1]).read().columns(s * pp), shape.output};
       }
+    }
+    if (layer == 0 && ws.distinct.count > 0) {
+      p.distinct = &ws.distinct;
+      p.distinct_gates = take(ws.distinct.count, gate_distance<T>(shape.gates * hp));
     }
     p.weights = packed.slot(slot);
     if (shape.int8) take_rounded(std::max(shape.layer_input(layer), shape.output), rows, ws.arena, p);

@@ -127,10 +127,11 @@ class LanguageNetwork:
         regular = bool((lengths == lengths[0]).all())
         cut = x.reshape(len(lengths), lengths[0], -1) if regular else np.split(x, np.cumsum(lengths)[:-1])
         tape = None
+        codes = inputs.reshape(len(lengths), lengths[0]) if regular else np.split(inputs, np.cumsum(lengths)[:-1])
         if training:
-            y, state, tape = self.layer.forward(cut, state=state, training=True)
+            y, state, tape = self.layer.forward(cut, state=state, training=True, codes=codes)
         else:
-            y, state = self.layer.forward(cut, state=state)
+            y, state = self.layer.forward(cut, state=state, codes=codes)
         return (y.reshape(len(x), -1) if regular else np.concatenate(y)), state, tape
 
     def chunk_loss(
