@@ -403,7 +403,8 @@ class SequenceTagger(StepLabels, StepEstimator):
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """Share of steps for which `predict` has the right label, each with its sequence's weight.
 
-        For entities see `lstmcore.metrics.entity_f1_score` and, for GridSearchCV, ``scoring=entity_f1_scorer``.
+        Arguments as for `fit`. For entities see `lstmcore.metrics.entity_f1_score` and, for GridSearchCV,
+        ``scoring=entity_f1_scorer``.
         """
         samples = self._fitted_samples(X)
         _, targets = self._read(X, y, reset=False)

@@ -306,6 +306,7 @@ class SequenceTranscriber(StepLabels, LabelSequences, StepEstimator):
         """1 − label error rate of `predict`: insertions, deletions and substitutions by labels in y, all together.
 
         1 is perfect; below 0 where there are more errors than labels. `lstmcore.metrics.label_error_rate` is the rate.
+        Arguments as for `fit`.
         """
         samples = self._fitted_samples(X)
         _, targets = self._read(X, y, reset=False)
