@@ -211,6 +211,17 @@ def test_dynamic_int8():
     assert all((line[4] != "") == (HAS_ONNX and line[0].startswith("lstm")) for line in lines)
 
 
+def test_bfloat16():
+    command = [sys.executable, str(BENCH / "bfloat16.py"), "--quick", "--no-steps", "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()]
+    names = ("lstm 1x20x16x16", "lstm 4x20x32x32", "gru 3x12x8x16")
+    assert [line[0] for line in lines[2:8]] == [name for name in names for _ in range(2)]
+    assert all(float(cell) > 0 for line in lines[2:8] for cell in line[3:])
+    assert [line[0] for line in lines[11:]] == ["digits, accuracy", "adding problem T 20, mse"]
+
+
 def test_language_models():
     """Which compares losses and gradients before it times anything."""
     options = "--threads 1 --shapes 8x3x7 --symbols 12 --chunks 2 --length 5 --seconds 0"

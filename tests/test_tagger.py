@@ -519,7 +519,7 @@ def test_refused_data(data: Any, labels: Any, error: Any, message: str) -> None:
         ({"pooling": "last"}, ValueError, "'pooling' parameter of SequenceTagger must be None"),
         ({"bptt_steps": 5}, NotImplementedError, "bptt_steps=5"),
         ({"device": "cuda"}, NotImplementedError, "device"),
-        ({"precision": "bfloat16"}, NotImplementedError, "precision"),
+        ({"precision": "bfloat16", "cell": "xlstm"}, ValueError, "precision: bfloat16 does not work with cell"),
         ({"cell": "nope"}, ValueError, "cell='nope' is unknown"),
         ({"max_iter": 0}, ValueError, "'max_iter' parameter"),
     ],

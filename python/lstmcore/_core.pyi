@@ -97,6 +97,7 @@ class Recurrent:
         zoneout_cell: float = 0.0,
         learn_initial_state: bool = False,
         reverse: bool = False,
+        precision: str | None = None,
         **cell_options: bool | int | float | str,
     ) -> None:
         """input_size and hidden_size are required; cell options are those that cells() lists."""
@@ -123,6 +124,9 @@ class Recurrent:
         """Upper bound; may be set, but not while another thread uses the layer."""
     @n_threads.setter
     def n_threads(self, value: int | None) -> None: ...
+    @property
+    def precision(self) -> str:
+        """Of products: "bfloat16", or the dtype."""
     @property
     def variational_dropout(self) -> float: ...
     @property
@@ -303,6 +307,8 @@ class Model:
     def make_state(self) -> StreamState: ...
     def step(self, x: ArrayLike, state: StreamState) -> Array:
         """One step of one stream: x (I,) → (K,); state is updated in place."""
+    def try_step(self, x: object, state: StreamState) -> Array | None:
+        """step(); None unless x is a C-contiguous array (I,) of the model's dtype, all finite."""
     @staticmethod
     def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         """Shapes of the parameters by name that a model of this configuration has, without making it."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from ._base import SequenceEstimator
-from ._parameters import RULES, Rule, choice, thread_count
+from ._parameters import RULES, Rule, choice, thread_count, weight_dtype
 from ._validation import SequenceArrays, read_weights
 from ._windows import Layout, Panel, Windows, cut_windows, read_ahead, read_panel
 from .forecasting.calibration import correct, corrections, fit_apart, subset
@@ -180,7 +180,7 @@ class WindowForecaster(SequenceEstimator):
             self.n_features_in_ = layout.targets
         self._single = panel.single
         panel = self._standardised(panel)
-        windows = cut_windows(panel, layout, int(self.stride), self.precision)
+        windows = cut_windows(panel, layout, int(self.stride), weight_dtype(self.precision))
         sample_weight = read_weights(sample_weight, len(panel.y), "sample_weight")
         weights = None if sample_weight is None else sample_weight[windows.series]
         if weights is not None and not weights.any():
@@ -251,7 +251,7 @@ class WindowForecaster(SequenceEstimator):
             )
         given = [eval_set.get(name) for name in ("X", "y", "past", "future")]
         panel = self._read_panel(given[0], given[1], given[2], given[3], prefix="eval_set ")
-        return cut_windows(panel, self.layout_, int(self.stride), self.precision, "eval_set X"), None
+        return cut_windows(panel, self.layout_, int(self.stride), weight_dtype(self.precision), "eval_set X"), None
 
     def _context(self, y: Array, past: Array, future: Array) -> Context:
         start = max(len(y) - self.layout_.history, 0)

@@ -11,16 +11,21 @@ import numpy as np
 from . import _core
 
 __all__ = [
+    "BFLOAT16",
+    "FLOATS",
     "RULES",
     "Rule",
     "check_available",
     "check_devices",
+    "check_network_types",
     "check_parameters",
     "choice",
     "is_real",
+    "network_types",
     "or_none",
     "store",
     "thread_count",
+    "weight_dtype",
 ]
 
 
@@ -158,6 +163,11 @@ RULES: dict[str, Rule] = {
 }
 
 
+# Values of `precision` that an estimator may compute with: any type of weights, and products in bf16 too.
+FLOATS = ("float32", "float64")
+BFLOAT16 = ("float32", "bfloat16", "float64")
+
+
 def check_parameters(estimator: str, parameters: Mapping[str, Any], rules: Mapping[str, Rule] | None = None) -> None:
     """Raises ValueError (TypeError for a wrong type would split one mistake in two) naming the first bad parameter.
 
@@ -172,17 +182,17 @@ def check_parameters(estimator: str, parameters: Mapping[str, Any], rules: Mappi
             raise ValueError(f"The {name!r} parameter of {estimator} is {value}: more than 64 bits hold.")
 
 
-def check_available(parameters: Mapping[str, Any]) -> None:
-    """Refuses what the parameters' names promise but this version does not compute."""
+def check_available(parameters: Mapping[str, Any], precisions: tuple[str, ...] = FLOATS) -> None:
+    """Refuses what the parameters' names promise but this version does not compute. precisions: what it does."""
     cells = _core.cells()
     if parameters["cell"] not in cells:
         raise ValueError(f"cell={parameters['cell']!r} is unknown. Available: {', '.join(map(repr, cells))}.")
-    check_devices(parameters)
+    check_devices(parameters, precisions)
 
 
-def check_devices(parameters: Mapping[str, Any]) -> None:
+def check_devices(parameters: Mapping[str, Any], precisions: tuple[str, ...] = FLOATS) -> None:
     """NotImplementedError for devices and types that are planned but not available."""
-    allowed = {"device": ("cpu",), "precision": ("float32", "float64")}
+    allowed = {"device": ("cpu",), "precision": precisions}
     for name, values in allowed.items():
         if parameters[name] not in values:
             raise NotImplementedError(
@@ -195,6 +205,25 @@ def store(estimator: Any, arguments: dict[str, Any]) -> None:
     for name, value in arguments.items():
         if name not in ("self", "__class__"):
             setattr(estimator, name, value)
+
+
+def weight_dtype(precision: str) -> str:
+    """Type of weights, inputs and outputs."""
+    return "float32" if precision == "bfloat16" else precision
+
+
+def network_types(precision: str) -> dict[str, str]:
+    """What the configuration of a network put together in Python says of types: "dtype", and with bf16 "precision"."""
+    types = {"dtype": weight_dtype(precision)}
+    return types | {"precision": precision} if precision == "bfloat16" else types
+
+
+def check_network_types(config: Mapping[str, Any]) -> None:
+    """ValueError unless a configuration from anywhere has what `network_types` gives."""
+    if config["dtype"] not in FLOATS:
+        raise ValueError(f"config: dtype: expected 'float32' or 'float64', got {config['dtype']!r}")
+    if config.get("precision", "bfloat16") != "bfloat16":
+        raise ValueError(f"config: precision: expected 'bfloat16', or no such entry, got {config['precision']!r}")
 
 
 def thread_count(n_jobs: int | None) -> int | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from ._layer_training import LayerEstimator
-from ._parameters import RULES, Rule, check_available, choice
+from ._parameters import BFLOAT16, RULES, Rule, check_available, choice, network_types, weight_dtype
 from ._step_network import vocabulary_of
 from ._steps import Steps
 from ._validation import check_resolution
@@ -54,7 +54,7 @@ class RecurrentParameters:
             "recurrent_dropout": float(self.recurrent_dropout),
             "vocabulary": vocabulary,
             "embedding_size": None if vocabulary is None else inputs,
-            "dtype": self.precision,
+            **network_types(self.precision),
         }
 
 
@@ -78,6 +78,9 @@ class StepEstimator(RecurrentParameters, LayerEstimator):
     bptt_steps: int | None
     standardize: bool
 
+    # Values of `precision` that the network can compute with.
+    _precisions: ClassVar[tuple[str, ...]] = BFLOAT16
+
     def _outputs_count(self) -> int:
         raise NotImplementedError
 
@@ -86,7 +89,7 @@ class StepEstimator(RecurrentParameters, LayerEstimator):
         return {}
 
     def _check_available(self, parameters: Mapping[str, Any]) -> None:
-        check_available(parameters)
+        check_available(parameters, self._precisions)
         if parameters["bptt_steps"] is not None:
             raise NotImplementedError(
                 f"bptt_steps={parameters['bptt_steps']!r} is not implemented for {type(self).__name__} yet. Use None: "
@@ -94,8 +97,7 @@ class StepEstimator(RecurrentParameters, LayerEstimator):
             )
 
     def _read_X(self, X: Any, reset: bool, name: str = "X") -> Steps:
-        precision = self.precision if reset else self.model_.dtype
-        samples: Steps = self._network.read(X, name, precision)
+        samples: Steps = self._network.read(X, name, weight_dtype(self.precision) if reset else self.model_.dtype)
         if not reset:
             return self.model_.network.prepare(samples, name)  # type: ignore[attr-defined, no-any-return]
         if samples.table is not None and self.inputs == "features":
@@ -119,7 +121,7 @@ class StepEstimator(RecurrentParameters, LayerEstimator):
             network.constants["rare"][1:] = rare
         elif self.standardize:
             mean, deviation = network.standardise(samples, weights)
-            check_resolution(mean, deviation, self.precision)
+            check_resolution(mean, deviation, config["dtype"])
         return network
 
     def _configure(self, network: Any) -> None:
@@ -131,8 +133,9 @@ class StepEstimator(RecurrentParameters, LayerEstimator):
 
     def _restore_fitted(self, model: Any, fitted: dict[str, Any]) -> None:
         super()._restore_fitted(model, fitted)
-        if self._built["precision"] != model.dtype:
-            raise ValueError(f"precision={self._built['precision']!r} for weights of {model.dtype}")
+        found = model.network.config.get("precision", model.dtype)
+        if self._built["precision"] != found:
+            raise ValueError(f"precision={self._built['precision']!r} for a network of {found}")
 
     def _fitted_samples(self, X: Any, name: str = "X") -> Steps:
         """X for the fitted model."""

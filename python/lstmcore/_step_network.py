@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from . import _core
 from ._dense_head import dense_init
 from ._labels import labels_from_json, labels_to_json
+from ._parameters import check_network_types
 from ._steps import Steps, Vocabulary, read_steps
 
 __all__ = ["StepNetwork", "engine_model", "recurrent_config", "scatter", "vocabulary_of"]
@@ -47,9 +48,9 @@ class StepNetwork:
 
     config: inputs (I), hidden_size, num_layers, outputs (K), dropout, variational_dropout, recurrent_dropout, cell,
     cell_options, bidirectional, vocabulary (None, or tokens as `_labels.labels_to_json` writes them), embedding_size
-    (None without vocabulary; else I is its size), dtype; and what `_extra` names. Parameters: "embedding" (V + 1, I),
-    those of the layers ("W_l0", …), "head_W" (K, H), "head_b" (K,). Constants: "mean" and "scale" (I,) of features,
-    "rare" (V + 1,) of tokens, 1 for those that singleton_dropout may hide.
+    (None without vocabulary; else I is its size), dtype, precision where it is "bfloat16"; and what `_extra` names.
+    Parameters: "embedding" (V + 1, I), those of the layers ("W_l0", …), "head_W" (K, H), "head_b" (K,). Constants:
+    "mean" and "scale" (I,) of features, "rare" (V + 1,) of tokens, 1 for those that singleton_dropout may hide.
     """
 
     # Further keys of the config.
@@ -241,7 +242,7 @@ class StepNetwork:
     @classmethod
     def shapes(cls, config: dict[str, Any]) -> tuple[Shapes, Shapes, str]:
         expected = (*_KEYS, *cls._extra)
-        if set(config) != set(expected):
+        if set(config) - {"precision"} != set(expected):
             raise ValueError(f"config: expected the entries {', '.join(expected)}, got {', '.join(map(str, config))}")
         for name in _SIZES:
             if type(config[name]) is not int or not 1 <= config[name] <= 2**31:
@@ -251,8 +252,7 @@ class StepNetwork:
                 raise ValueError(f"config: {name}: expected a number in [0, 1), got {config[name]!r}")
         if config["num_layers"] > 1000:
             raise ValueError(f"config: num_layers: expected at most 1000, got {config['num_layers']}")
-        if config["dtype"] not in ("float32", "float64"):
-            raise ValueError(f"config: dtype: expected 'float32' or 'float64', got {config['dtype']!r}")
+        check_network_types(config)
         if not isinstance(config["cell_options"], dict):
             raise ValueError(f"config: cell_options: expected an object, got {config['cell_options']!r}")
         I, K = config["inputs"], config["outputs"]
@@ -307,6 +307,7 @@ def recurrent_config(c: dict[str, Any]) -> dict[str, Any]:
         "variational_dropout": c["variational_dropout"],
         "recurrent_dropout": c["recurrent_dropout"],
         "dtype": c["dtype"],
+        "precision": c.get("precision"),
     }
 
 

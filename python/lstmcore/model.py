@@ -118,7 +118,7 @@ class Model:
         recurrent = self.config["recurrent"]
         direction = "bidirectional " if recurrent["bidirectional"] else ""
         quantization = self.config["quantization"]
-        kind = self.dtype if quantization == "none" else quantization
+        kind = recurrent["precision"] if quantization == "none" else quantization
         return (
             f"Model({direction}{recurrent['cell']}, I={recurrent['input_size']}, H={recurrent['hidden_size']}, "
             f"L={recurrent['num_layers']}, K={self.config['outputs']}, {kind})"
@@ -182,6 +182,10 @@ class Model:
             What `outputs` would give for the sequence so far.
         state : Stream
         """
+        if type(state) is Stream and state._single:
+            fast = self.core.try_step(x, state._states[0])  # what comes without a need for the checks below
+            if fast is not None:
+                return fast, state
         if self._reverse:
             raise ValueError("step: this model reads in reverse, so it needs the whole sequence. Use predict.")
         if self._bidirectional:

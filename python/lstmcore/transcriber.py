@@ -115,7 +115,8 @@ class SequenceTranscriber(StepLabels, LabelSequences, StepEstimator):
     device : {"cpu", "cuda"}, default "cpu"
         "cuda" is not available yet.
     precision : {"float32", "bfloat16", "float64"}, default "float32"
-        Type of weights and arithmetic. "bfloat16" is not available yet.
+        Type of weights and arithmetic. "bfloat16": float32 with the layers' products in bf16 (docs/bfloat16.md); not
+        with the cells "mlstm" and "xlstm".
 
     Attributes
     ----------

@@ -25,6 +25,10 @@ namespace lstmcore {
 /// Element type of weights, inputs, outputs and states.
 enum class Dtype { float32, float64 };
 
+/// What the products of recurrent layers compute with. bfloat16: weights, and what they are multiplied with, rounded to
+/// bf16 (8 significant bits); sums, states and everything else stay float32, and so do the weights that are trained.
+enum class Precision { same_as_dtype, bfloat16 };
+
 /// Bytes per element.
 inline std::size_t size_of(Dtype dtype) noexcept { return dtype == Dtype::float32 ? 4 : 8; }
 

@@ -1,7 +1,7 @@
 // Products of rows of activations with packed panels of weights.
 #pragma once
 
-#include "kernels/packing.hpp"
+#include "kernels/bf16.hpp"
 
 LSTMCORE_BEGIN_NAMESPACE
 
@@ -85,8 +85,9 @@ void panel_product(int packs, Start start, std::int64_t rows, std::int64_t depth
 }
 
 /// C[count · packs·W] = or += a[depth] · `count` panels, `next` elements apart: one row, whose sums are those of
-/// panel_product() to the last bit. bias: count · packs·W elements with Start::bias.
-template <class T, int kPacks, Start kStart>
+/// panel_product() to the last bit. bias: count · packs·W elements with Start::bias. kBf16: panels of pairs, see
+/// kernels/bf16.hpp; a is rounded already.
+template <class T, int kPacks, Start kStart, bool kBf16>
 void row_product(std::int64_t depth, const T* a, std::int64_t count, const T* panels, std::int64_t next, T* c,
                  const T* bias) noexcept {
   constexpr int kPanels = kPacks == 1 ? 8 : kPacks == 2 ? 4 : kPacks == 3 ? 3 : 2;
@@ -96,12 +97,17 @@ void row_product(std::int64_t depth, const T* a, std::int64_t count, const T* pa
     return;
   }
   std::int64_t p = 0;
-  for (; p + kPanels <= count; p += kPanels) {
-    row_tile<T, kPanels, kPacks, kStart>(depth, a, panels + p * next, next, c + p * kWidth, bias + p * kWidth);
-  }
-  for (; p < count; ++p) {
-    row_tile<T, 1, kPacks, kStart>(depth, a, panels + p * next, next, c + p * kWidth, bias + p * kWidth);
-  }
+  const auto run = [&](auto panels_tag) {
+    constexpr int kSome = decltype(panels_tag)::value;
+    if constexpr (kBf16) {
+      bf16::row_tile<kSome, kPacks, kStart>(depth, a, panels + p * next, next, c + p * kWidth, bias + p * kWidth);
+    } else {
+      row_tile<T, kSome, kPacks, kStart>(depth, a, panels + p * next, next, c + p * kWidth, bias + p * kWidth);
+    }
+    p += kSome;
+  };
+  while (p + kPanels <= count) run(std::integral_constant<int, kPanels>{});
+  while (p < count) run(std::integral_constant<int, 1>{});
 }
 
 template <class T>
@@ -110,16 +116,46 @@ using RowProduct = void (*)(std::int64_t depth, const T* a, std::int64_t count, 
 
 /// The same for a panel width known at run time, 1 … kPanelPacks.
 template <class T>
-RowProduct<T> row_product(int packs, Start start) noexcept {
+RowProduct<T> row_product(int packs, Start start, bool bf16) noexcept {
   static_assert(kPanelPacks == 4);
-  const auto of = [start](auto packs_tag) -> RowProduct<T> {
+  const auto of_weights = [start](auto packs_tag, auto bf16_tag) -> RowProduct<T> {
     constexpr int kPacks = decltype(packs_tag)::value;
-    if (start == Start::bias) return &row_product<T, kPacks, Start::bias>;
-    return start == Start::sum ? &row_product<T, kPacks, Start::sum> : &row_product<T, kPacks, Start::zero>;
+    constexpr bool kBf16 = decltype(bf16_tag)::value;
+    if (start == Start::bias) return &row_product<T, kPacks, Start::bias, kBf16>;
+    return start == Start::sum ? &row_product<T, kPacks, Start::sum, kBf16>
+                               : &row_product<T, kPacks, Start::zero, kBf16>;
+  };
+  const auto of = [&](auto packs_tag) -> RowProduct<T> {
+    if constexpr (std::is_same_v<T, float>) {
+      if (bf16) return of_weights(packs_tag, std::true_type{});
+    }
+    return of_weights(packs_tag, std::false_type{});
   };
   if (packs == 1) return of(std::integral_constant<int, 1>{});
   if (packs == 2) return of(std::integral_constant<int, 2>{});
   return packs == 3 ? of(std::integral_constant<int, 3>{}) : of(std::integral_constant<int, 4>{});
+}
+
+/// panel_product() with a panel of T or, with bf16, of pairs; those are widened in L1 for all rows.
+template <class T>
+void weight_product(bool bf16, int packs, Start start, std::int64_t rows, std::int64_t depth, const T* a,
+                    std::int64_t lda, const T* panel, T* c, std::int64_t ldc, const T* bias = nullptr,
+                    From from = From::cache) noexcept {
+  if constexpr (std::is_same_v<T, float>) {
+    if (bf16 && rows == 1) return row_product<T>(packs, start, true)(depth, a, 1, panel, 0, c, bias);
+    if (bf16) {
+      alignas(64) T wide[16384 / sizeof(T)];
+      const std::int64_t width = std::int64_t{packs} * kLanes<T>;
+      const std::int64_t chunk = depth_chunk<T>(packs) / 2 * 2;
+      for (std::int64_t k = 0; k == 0 || k < depth; k += chunk) {
+        const std::int64_t d = std::min(chunk, depth - k);
+        bf16::widen(d, width, panel + k / 2 * width, wide);
+        panel_product<T>(packs, k > 0 ? Start::sum : start, rows, d, a + k, lda, wide, c, ldc, bias);
+      }
+      return;
+    }
+  }
+  panel_product<T>(packs, start, rows, depth, a, lda, panel, c, ldc, bias, from);
 }
 
 /// A row product with its operands.

@@ -89,6 +89,8 @@ class LayerGradients {
                     pass.normal_x[row]);
       norm.backward(pass.normal_r[row], pass.deviation_r[row], pass.weights.gain_r, d_recurrent[row],
                     pass.normal_r[row]);
+      if (!pass.shape->bf16) continue;
+      for (const Rows<T>& d : {pass.normal_x, pass.normal_r}) bf16::round_row(d[row], pass.gate_width(), d[row]);
     }
   }
 

@@ -1,6 +1,7 @@
 // What a pass over a batch reads, writes and leaves for backward, and the taking of room for it.
 #pragma once
 
+#include "base/packed_from.hpp"
 #include "sequence/blocks/block.hpp"
 #include "sequence/pass.hpp"
 
@@ -20,13 +21,23 @@ struct StackWorkspace {
   std::vector<Rows<T>> out;                ///< per layer [rows, D·Pp]
   std::vector<Rows<T>> mask;               ///< per layer: factors of its input, absent where all are 1
   std::vector<Rows<T>> sequence_mask;      ///< the part of them that all steps of a sequence share, [N, …]
-  std::vector<Rows<T>> masked;             ///< input ⊙ mask
+  std::vector<Rows<T>> masked;             ///< input ⊙ mask, in bf16 where products are; absent: the input itself
   std::vector<BlockPass<T>> block_passes;  ///< layers that are blocks, instead of passes
   std::vector<std::unique_ptr<BlockMemory>> blocks;
-  PackedWeights<T> own;        ///< when the caller brings no packed weights
-  std::vector<T> packed_from;  ///< the parameters that `own` was packed from
-  bool recorded = false;       ///< a training pass is waiting for backward
-  bool zero_state = true;      ///< that pass was given no initial state
+  PackedWeights<T> own;       ///< when the caller brings no packed weights
+  PackedFrom<T> packed_from;  ///< the parameters that `own` was packed from
+  bool recorded = false;      ///< a training pass is waiting for backward
+  bool zero_state = true;     ///< that pass was given no initial state
+
+  /// A layer's input in bf16, masked or not: this member's rows.
+  void round_input(std::int64_t layer, Member member) noexcept {
+    const auto l = static_cast<std::size_t>(layer);
+    if (masked[l].data == nullptr) return;  // distinct rows
+    const Rows<const T> input = layer == 0 ? x : out[l - 1].read();
+    const Rows<const T> from = mask[l].data != nullptr ? masked[l].read() : input;
+    const Member::Range range = member.share(layout.rows());
+    round_fed(range.end - range.begin, masked[l].stride, from.from(range.begin), masked[l].from(range.begin));
+  }
 
   DirectionPass<T>& pass(const StackShape& shape, std::int64_t layer, int direction) noexcept {
     return passes[static_cast<std::size_t>(layer * shape.directions + direction)];
@@ -41,6 +52,7 @@ struct ForwardOptions {
   void* const* final_state = nullptr;    ///< like initial
   const double* input_mean = nullptr;    ///< x → (x − mean)·scale; both or none
   const double* input_scale = nullptr;
+  std::uint64_t weights = 0;        ///< Settled::number() of the parameters
   bool record = false;              ///< a training pass: regularisers are active
   std::uint64_t dropout_seed = 0;   ///< of their masks
   std::uint64_t sequence_seed = 0;  ///< of the masks that all steps of a sequence share; 0: dropout_seed
@@ -92,10 +104,12 @@ struct WorkspaceBuilder {
       const auto l = static_cast<std::size_t>(layer);
       ws.out[l] = {arena.take<T>(rows * width), width};
       const bool variational = config.variational_dropout > 0;
-      if (options.record && (variational || (layer > 0 && config.dropout > 0))) {
-        const std::int64_t in = layer == 0 ? shape.input : width;
+      const std::int64_t in = layer == 0 ? shape.input : width;
+      const bool masks = options.record && (variational || (layer > 0 && config.dropout > 0));
+      const bool rounds = shape.bf16 && !(layer == 0 && ws.distinct.count > 0);  // distinct rows are where they lie
+      if (masks || rounds) ws.masked[l] = {arena.take<T>(rows * in), in};
+      if (masks) {
         ws.mask[l] = {arena.take<T>(rows * in), in};
-        ws.masked[l] = {arena.take<T>(rows * in), in};
         if (variational) ws.sequence_mask[l] = {arena.take<T>(ws.layout.sequences() * in), in};
       }
       for (int direction = 0; direction < shape.directions; ++direction) {
@@ -228,6 +242,10 @@ struct WorkspaceBuilder {
       gather_state(options.initial, parameters, s + 1, slot, p.state[s], ws.layout);
       if (p.keeps_states) p.record[s] = take(rows, hp);
     }
+    if (shape.rounds_fed()) {
+      p.fed = take(rows, pp);
+      p.fed0 = take(sequences, pp).read();
+    }
     const std::int64_t width = shape.gates * hp;
     const std::int64_t steps = options.record ? rows : sequences;
     p.gates = take(options.record ? rows : buffer_rows(ws.layout, width), gate_distance<T>(width));
@@ -277,6 +295,7 @@ struct WorkspaceBuilder {
     if (config.recurrent_dropout > 0) p.keep = take(rows, hp).read();
     if (config.variational_dropout > 0 && (shape.cell.recurrent || shape.cell.vectors > 0)) {
       p.fed_mask = take(sequences, pp).read();
+      if (p.fed.data != nullptr) return;  // rounded
       p.fed = take(rows, pp);
       p.fed0 = take(sequences, pp).read();
     }

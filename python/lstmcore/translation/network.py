@@ -299,6 +299,8 @@ class TranslatorNetwork(StepNetwork):
 
 def _check_config(config: dict[str, Any]) -> None:
     """What StepNetwork does not know; the config may come from a hostile file."""
+    if "precision" in config:
+        raise ValueError(f"config: precision: a decoder computes in its dtype, got {config['precision']!r}")
     if config["attention"] not in _ATTENTION:
         raise ValueError(f"config: attention: expected one of {_ATTENTION}, got {config['attention']!r}")
     for name in ("input_feeding", "joined"):

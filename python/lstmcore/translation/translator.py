@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._layer_network import LayerModel, Network
 from .._layer_training import LayerTrainer
-from .._parameters import RULES, Rule, choice, or_none, store
+from .._parameters import FLOATS, RULES, Rule, choice, or_none, store
 from .._step_estimator import StepEstimator
 from .._steps import Steps, as_list
 from .._targets import LabelSequences
@@ -271,6 +271,8 @@ class SequenceTranslator(LabelSequences, StepEstimator):
         store(self, locals())
 
     # --- the network -------------------------------------------------------------------------------------------------
+
+    _precisions: ClassVar[tuple[str, ...]] = FLOATS
 
     def _check_available(self, parameters: Mapping[str, Any]) -> None:
         super()._check_available(parameters)

@@ -12,7 +12,7 @@ from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .._fitting import Part, Validation
-from .._parameters import RULES, Rule, check_available, choice, is_real, store
+from .._parameters import BFLOAT16, RULES, Rule, check_available, choice, is_real, network_types, store, weight_dtype
 from .._step_estimator import as_written
 from .._steps import Steps, steps_of
 from .._validation import check_resolution, read_weights
@@ -266,7 +266,7 @@ class SequenceAnomalyDetector(OutlierMixin, UnlabelledEstimator):
 
     def _steps(self, X: Any, reset: bool, name: str) -> Steps:
         sequences = self._read_sequences(X, reset, name)
-        return steps_of(sequences, self.precision if reset else self.model_.dtype)
+        return steps_of(sequences, weight_dtype(self.precision) if reset else self.model_.dtype)
 
     def _split(
         self, targets: Array, weights: Array | None, seed: int, split: bool
@@ -305,14 +305,14 @@ class SequenceAnomalyDetector(OutlierMixin, UnlabelledEstimator):
         if self.standardize:
             # Pieces stand one after the other, as the steps do.
             mean, deviation = network.standardise(samples, weights)  # type: ignore[arg-type]
-            check_resolution(mean, deviation, self.precision)
+            check_resolution(mean, deviation, weight_dtype(self.precision))
         return network
 
     def _make_model(self, network: Any) -> DetectorModel:
         return DetectorModel(network)
 
     def _check_available(self, parameters: Mapping[str, Any]) -> None:
-        check_available(parameters)
+        check_available(parameters, precisions=BFLOAT16)
 
     def _score_outputs(self, outputs: Array, y: Array, sample_weight: Array | None) -> float:
         return float(np.mean(np.concatenate(list(outputs))))
@@ -356,8 +356,10 @@ class SequenceAnomalyDetector(OutlierMixin, UnlabelledEstimator):
 
     def _restore_fitted(self, model: Any, fitted: dict[str, Any]) -> None:
         super()._restore_fitted(model, fitted)
-        config, built = model.config, {**self._built, "dtype": self._built["precision"]}
-        wrong = [name for name in ("horizon", "loss", "aggregation", "dtype") if built[name] != config[name]]
+        config, built = {"precision": None, **model.config}, {"precision": None, **self._built}
+        built |= {"precision": None, **network_types(self._built["precision"])}
+        names = ("horizon", "loss", "aggregation", "dtype", "precision")
+        wrong = [name for name in names if built[name] != config[name]]
         if wrong:
             raise ValueError(f"architecture: {', '.join(wrong)} differ from the network's")
         self.offset_, self.step_offset_ = model.offset, model.step_offset

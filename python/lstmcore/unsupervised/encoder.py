@@ -13,7 +13,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clon
 from sklearn.utils.validation import check_is_fitted
 
 from .._fitting import Part, Validation
-from .._parameters import RULES, Rule, check_available, choice, or_none, store
+from .._parameters import BFLOAT16, RULES, Rule, check_available, choice, or_none, store, weight_dtype
 from .._step_estimator import as_written
 from .._step_network import vocabulary_of
 from .._steps import Steps, read_steps, steps_of
@@ -319,10 +319,10 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Unlabel
             return self._read_fitted(X, name)
         if self.inputs == "tokens" or (self.inputs == "auto" and holds_text(X)):
             self._table = False
-            x = read_steps(X, name, self.precision).as_tokens(name)
+            x = read_steps(X, name, weight_dtype(self.precision)).as_tokens(name)
             self.n_features_in_ = 1
             return x
-        return steps_of(self._read_sequences(X, True, name), self.precision)
+        return steps_of(self._read_sequences(X, True, name), weight_dtype(self.precision))
 
     def _read_fitted(self, X: Any, name: str, reset: bool = False) -> Steps:
         """X for the fitted network; reset: it decides on n_features_in_."""
@@ -361,7 +361,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Unlabel
             network.constants["rare"][1:] = rare
         elif self.standardize:
             mean, deviation = network.standardise(samples, weights)
-            check_resolution(mean, deviation, self.precision)
+            check_resolution(mean, deviation, config["dtype"])
         return network
 
     def _make_model(self, network: Any) -> EncoderModel:
@@ -371,7 +371,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Unlabel
         network.singleton_dropout = float(self.singleton_dropout)
 
     def _check_available(self, parameters: Mapping[str, Any]) -> None:
-        check_available(parameters)
+        check_available(parameters, precisions=BFLOAT16)
         if self.pretrained is None:
             check_cell(parameters["cell"], parameters["layer_mix"], int(parameters["num_layers"]))
 
