@@ -15,7 +15,7 @@ from .._layer_training import LayerTrainer
 from .._parameters import FLOATS, RULES, Rule, choice, or_none, store
 from .._step_estimator import StepEstimator
 from .._steps import Steps, as_list
-from .._targets import LabelSequences
+from .._targets import LabelSequences, check_first_classes
 from .._validation import read_weights
 from .model import TranslatorModel, as_sequences
 from .network import LONGEST, TranslatorNetwork
@@ -376,8 +376,7 @@ class SequenceTranslator(LabelSequences, StepEstimator):
         standardisation, and whose y on the default of `max_length`. The rest as for `fit`. ValueError with
         ``early_stopping=True``.
         """
-        if classes is None and not hasattr(self, "model_"):
-            raise ValueError("classes must be passed on the first call to partial_fit.")
+        check_first_classes(self, classes)
         return self._partial_fit(X, y, classes, sample_weight)
 
     def predict(self, X: Any) -> Array:
