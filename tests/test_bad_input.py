@@ -22,6 +22,7 @@ STEPS = np.array(["a", "b"])[RNG.integers(2, size=(12, 6))]
 NUMBERS = RNG.normal(size=12)
 WORDS = ["abc", "bca", "ca", "acb", "ba", "cab"] * 2
 TREES = [(RNG.normal(size=(4, 3)), np.array([-1, 0, 0, 1])) for _ in range(12)]
+WAVE = np.sin(np.arange(80) / 4)
 SMALL: dict[str, Any] = {"hidden_size": 4, "max_iter": 1, "random_state": 0}
 
 
@@ -52,7 +53,7 @@ CASES = [
     Case("SequenceTagger", SMALL, SEQUENCES, STEPS),
     Case("SequenceTranscriber", SMALL, SEQUENCES, STEPS[:, :2]),
     Case("SequenceTranslator", SMALL, WORDS, [word.upper() for word in WORDS]),
-    Case("SequenceForecaster", {**SMALL, "window": 8, "horizon": 2}, np.sin(np.arange(80) / 4)),
+    Case("SequenceForecaster", {**SMALL, "window": 8, "horizon": 2}, WAVE),
     Case("LanguageModel", {**SMALL, "bptt_steps": 10}, "the quick brown fox. " * 20),
     Case("SequenceEncoder", SMALL, SEQUENCES),
     Case("SequenceAnomalyDetector", SMALL, SEQUENCES),
@@ -324,3 +325,53 @@ def test_files(case: Case, tmp_path: Path) -> None:
         for load in (lstmcore.load, lstmcore.load_model):
             with pytest.raises(lstmcore.ModelFileError):
                 load(path)
+
+
+# Arguments of methods that only some have: kind, call of a fitted one with a bad value, name of the argument.
+METHODS: list[tuple[str, Any, str]] = [
+    ("SequenceTranslator", lambda e, v: e.decode(WORDS, v), "beam_width"),
+    ("SequenceTranslator", lambda e, v: e.decode(WORDS, n_best=v), "n_best"),
+    ("SequenceTranslator", lambda e, v: e.decode(WORDS, return_attention=v), "return_attention"),
+    ("SequenceTranscriber", lambda e, v: e.decode(SEQUENCES, v), "score"),
+    ("SequenceForecaster", lambda e, v: e.update(v), "X"),
+    ("SequenceForecaster", lambda e, v: e.predict(future=v), "future"),
+    ("SequenceForecaster", lambda e, v: e.step(0.5, past=v), "past"),
+    ("SequenceForecaster", lambda e, v: e.backtest(WAVE, n_origins=v), "n_origins"),
+    ("SequenceForecaster", lambda e, v: e.backtest(WAVE, step=v), "step"),
+    ("SequenceForecaster", lambda e, v: e.backtest(WAVE, season_length=v), "season_length"),
+    ("SequenceForecaster", lambda e, v: e.backtest(WAVE, refit=v), "refit"),
+    *[
+        ("LanguageModel", lambda e, v, name=name: e.generate("the", **{"length": 3, name: v}), name)
+        for name in ("length", "n_texts", "temperature", "top_k", "top_p", "stop", "end", "random_state")
+    ],
+    ("LanguageModel", lambda e, v: e.generate(v, 3), "prompt"),
+    ("LanguageModel", lambda e, v: e.score(v), "X"),
+]
+
+
+@pytest.mark.parametrize(("kind", "call", "name"), METHODS, ids=[f"{kind}-{name}" for kind, _, name in METHODS])
+def test_arguments_of_methods(kind: str, call: Any, name: str) -> None:
+    for bad in (-1, 1.5 + 1j, {"a": 1}, np.array([[0.1, "x"]], dtype=object), b"x"):
+        refused(lambda bad=bad: call(FITTED[kind], bad), rf"{name}(\[\d+\])?")
+
+
+def test_levels_of_distributions() -> None:
+    forecaster = lstmcore.SequenceForecaster(8, 2, loss="gaussian", **SMALL).fit(WAVE)
+    for bad in (0, "x", [], ["a"], [0.5, 1.0], [True], {"a": 1}, 1.5):
+        refused(lambda bad=bad: forecaster.predict_quantiles(quantiles=bad), "quantiles")
+    for bad in (0, 1, "x", [0.5], True, float("nan")):
+        refused(lambda bad=bad: forecaster.predict_interval(coverage=bad), "coverage")
+
+
+def test_arguments_of_plots() -> None:
+    pytest.importorskip("matplotlib")
+    tagger, detector = FITTED["SequenceTagger"], FITTED["SequenceAnomalyDetector"]
+    for bad in (-1, 12, 1.5, "x", True, [0], None):
+        refused(lambda bad=bad: tagger.plot_labels(SEQUENCES, sequence=bad), "sequence")
+        refused(lambda bad=bad: detector.plot(SEQUENCES, sequence=bad), "sequence")
+        refused(lambda bad=bad: detector.plot(SEQUENCES, feature=bad), "feature")
+    for bad in (3, "x", []):
+        refused(lambda bad=bad: tagger.plot_labels(SEQUENCES, ax=bad), "ax")
+        refused(lambda bad=bad: tagger.plot_learning_curve(bad), "ax")
+        refused(lambda bad=bad: detector.plot(SEQUENCES, ax=bad), "ax")
+    refused(lambda: tagger.plot_labels(SEQUENCES, 3), "y")

@@ -243,6 +243,18 @@ def test_step_gives_the_features_of_the_whole(layers: int, layer_mix: str) -> No
         SequenceEncoder(bidirectional=True, **QUICK).fit(X).step(both[0, 0])
 
 
+@pytest.mark.parametrize("cell", [*(cell for cell in lstmcore.cells() if cell != "xlstm"), "lstm-projected"])
+def test_step_mixes_the_layers_of_every_cell(cell: str) -> None:
+    """step takes each layer's output from the state h, transform from layers on their own."""
+    options = {"proj_size": 3} if cell == "lstm-projected" else None
+    settings = QUICK | {"cell": cell.split("-")[0], "cell_options": options, "hidden_size": 4, "max_iter": 1}
+    encoder = SequenceEncoder("next_step", output="steps", num_layers=3, layer_mix="concat", **settings).fit(X)
+    expected, state = encoder.transform([X[0]])[0], None
+    for t, x in enumerate(X[0]):
+        found, state = encoder.step(x, state)
+        np.testing.assert_allclose(found, expected[t], rtol=1e-10, atol=1e-13)
+
+
 def test_pretrained_classifier_and_tagger() -> None:
     classifier = SequenceClassifier(num_layers=2, bidirectional=True, **QUICK).fit(X, Y)
     encoder = SequenceEncoder(pretrained=classifier).fit(X)

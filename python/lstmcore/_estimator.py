@@ -320,6 +320,9 @@ class EpochEstimator(BaseEstimator):
         The file holds weights as tensors and everything else as JSON; no pickle. `lstmcore.load_model`, and for
         sequence estimators the C++ `lstmcore::Model::load`, read the network from it. State of the optimiser is not
         kept.
+
+        path: str or os.PathLike. `lstmcore.ModelFileError` or OSError where it cannot be written, ValueError for labels
+        or parameters that JSON cannot hold.
         """
         check_is_fitted(self, "model_")
         from .persistence import save

@@ -345,7 +345,7 @@ class LayerClassifier(ClassifierMixin, LabelTargets, LayerEstimator):
         return self._outputs(X)
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Logarithm of `predict_proba`; a probability that rounded to 0 gives minus infinity."""
+        """Logarithm of `predict_proba`; a probability that rounded to 0 gives minus infinity. X as for `fit`."""
         with np.errstate(divide="ignore"):
             result: Array = np.log(self._outputs(X))
         return result

@@ -17,6 +17,7 @@ from ._dense_head import dense_init
 from ._labels import labels_from_json, labels_to_json
 from ._parameters import check_network_types
 from ._steps import Steps, Vocabulary, read_steps
+from ._validation import moments
 
 __all__ = ["StepNetwork", "engine_model", "recurrent_config", "scatter", "vocabulary_of"]
 
@@ -112,10 +113,7 @@ class StepNetwork:
         """Sets mean and scale of features to those of the steps of x; returns mean and deviation."""
         values = x.values.astype(np.float64)
         of_steps = None if weights is None else np.repeat(weights, x.lengths)
-        mean = np.average(values, axis=0, weights=of_steps)
-        deviation = np.sqrt(np.average(np.square(values - mean), axis=0, weights=of_steps))
-        # The mean of a constant is off by rounding, so its deviation can be of that size instead of zero.
-        deviation[deviation <= 10 * np.finfo(np.float64).eps * np.abs(mean)] = 0.0
+        mean, deviation = moments(values, of_steps)
         self._constants["mean"][:] = mean
         self._constants["scale"][:] = 1.0 / np.where(deviation > 0.0, deviation, 1.0)
         return mean, deviation

@@ -12,8 +12,16 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from ._labels import class_weights, encode_labels
 from ._steps import object_array
+from ._validation import moments
 
-__all__ = ["LabelSequences", "LabelTargets", "NumberTargets", "check_same_classes", "distinct_classes"]
+__all__ = [
+    "LabelSequences",
+    "LabelTargets",
+    "NumberTargets",
+    "check_first_classes",
+    "check_same_classes",
+    "distinct_classes",
+]
 
 Array = NDArray[Any]
 
@@ -47,6 +55,14 @@ def distinct_classes(classes: Any, least: int = 1) -> Array:
     if len(known) < least:
         raise ValueError(f"classes has {len(known)} distinct label(s): at least {least} classes are needed.")
     return known
+
+
+def check_first_classes(estimator: Any, classes: Any) -> None:
+    """ValueError where partial_fit has no classes from an earlier call either."""
+    if classes is None and not hasattr(estimator, "model_"):
+        raise ValueError(
+            "classes must be passed on the first call to partial_fit: all labels that any call will bring."
+        )
 
 
 def check_same_classes(classes: Any, known: Array) -> None:
@@ -111,8 +127,7 @@ class LabelTargets:
                 "class_weight='balanced' is not supported for partial_fit: the classes' shares in all the data are not "
                 "known. Compute the weights and pass them as a dict."
             )
-        if classes is None and not hasattr(self, "model_"):
-            raise ValueError("classes must be passed on the first call to partial_fit.")
+        check_first_classes(self, classes)
 
     def _score_outputs(self, outputs: Array, y: Array, sample_weight: Array | None) -> float:
         return float(np.average(np.argmax(outputs, axis=1) == y, weights=sample_weight))
@@ -192,11 +207,7 @@ class NumberTargets:
         return np.ascontiguousarray(values)
 
     def _target_scaling(self, y: Array, weights: Array | None) -> tuple[Array, Array]:
-        mean = np.average(y, axis=0, weights=weights)
-        deviation = np.sqrt(np.average(np.square(y - mean), axis=0, weights=weights))
-        # The mean of a constant is off by rounding, so its deviation can be of that size instead of zero.
-        deviation[deviation <= 10 * np.finfo(np.float64).eps * np.abs(mean)] = 0.0
-        return mean, deviation
+        return moments(y, weights)
 
     def _score_outputs(self, outputs: Array, y: Array, sample_weight: Array | None) -> float:
         """R², mean over the targets; NaN for fewer than two sequences, where it is undefined."""

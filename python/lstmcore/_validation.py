@@ -27,6 +27,7 @@ __all__ = [
     "check_resolution",
     "holds_text",
     "is_table",
+    "moments",
     "read_sequences",
     "read_weights",
 ]
@@ -87,10 +88,7 @@ class SequenceArrays(NamedTuple):
         variance = np.zeros(self.features)
         for rows, row_weights in self._rows(weights):
             variance += row_weights @ np.square(rows - mean)
-        deviation = np.sqrt(variance / total)
-        # The mean of a constant is off by rounding, so its deviation can be of that size instead of zero.
-        deviation[deviation <= 10 * np.finfo(np.float64).eps * np.abs(mean)] = 0.0
-        return mean, deviation
+        return mean, _deviation(mean, variance / total)
 
     def _rows(self, weights: NDArray[np.float64]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """All real steps, some sequences at a time: (steps, I) and the weight of each step."""
@@ -270,6 +268,19 @@ def read_sequences(X: Any, name: str = "X") -> SequenceArrays:
         lengths = np.where(real.any(axis=1), array.shape[1] - np.argmax(real[:, ::-1], axis=1), 0).astype(np.int64)
         _check_lengths(lengths, name)
     return SequenceArrays(array, lengths, array.shape[2], name).checked()
+
+
+def moments(values: Array, weights: Array | None) -> tuple[Array, Array]:
+    """Weighted mean and standard deviation over the first axis; a constant has deviation 0 exactly."""
+    mean = np.average(values, axis=0, weights=weights)
+    return mean, _deviation(mean, np.average(np.square(values - mean), axis=0, weights=weights))
+
+
+def _deviation(mean: Array, variance: Array) -> Array:
+    deviation = np.sqrt(variance)
+    # The mean of a constant is off by rounding, so its deviation can be of that size instead of zero.
+    deviation[deviation <= 10 * np.finfo(np.float64).eps * np.abs(mean)] = 0.0
+    return deviation
 
 
 def check_count(count: int, name: str, expected: int, reference: str) -> None:

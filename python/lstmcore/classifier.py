@@ -277,7 +277,7 @@ class SequenceClassifier(ClassifierMixin, LabelTargets, SequenceEstimator):
         return self._outputs(X)
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Logarithm of `predict_proba`; a probability that rounded to 0 gives minus infinity."""
+        """Logarithm of `predict_proba`; a probability that rounded to 0 gives minus infinity. X as for `fit`."""
         with np.errstate(divide="ignore"):
             result: Array = np.log(self._outputs(X))
         return result

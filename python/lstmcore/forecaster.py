@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._forecast_steps import ForecastStream, SteppingForecaster
 from ._forecasting import FORECAST_RULES, normal_quantile, pooled_r2
-from ._parameters import store
+from ._parameters import is_real, store
 from ._windows import cut_windows
 
 __all__ = ["ForecastStream", "SequenceForecaster"]
@@ -294,7 +294,9 @@ bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs
         kind, trained = self._fitted_decoding
         if kind == "point":
             raise ValueError("predict_quantiles: this network forecasts means. Fit with loss='quantile' or 'gaussian'.")
-        levels = tuple(quantiles) if quantiles is not None else (trained or tuple(self.quantiles))
+        levels = (trained or tuple(self.quantiles)) if quantiles is None else quantiles
+        if not isinstance(levels, (tuple, list, np.ndarray)) or not len(levels) or not all(map(is_real, levels)):
+            raise ValueError(f"quantiles: expected levels in (0, 1), such as (0.1, 0.9), or None. Got {levels!r}.")
         for level in levels:
             if kind == "quantile" and not any(abs(level - known) < 1e-9 for known in trained):
                 raise ValueError(f"quantiles: level {level!r} was not trained, those are {trained}. Fit with it.")
@@ -317,9 +319,10 @@ bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs
     def predict_interval(self, X: Any = None, coverage: float = 0.8, *, past: Any = None, future: Any = None) -> Array:
         """Central interval that holds the truth with this probability: `predict`'s shape and a last axis (low, high).
 
-        coverage: in (0, 1); for the loss "quantile" its two levels, (1 ± coverage)/2, must have been trained.
+        coverage: in (0, 1); for the loss "quantile" its two levels, (1 ± coverage)/2, must have been trained. X, past
+        and future as for `predict`.
         """
-        if not 0 < coverage < 1:
+        if not (is_real(coverage) and 0 < coverage < 1):
             raise ValueError(f"coverage must be a float in (0, 1). Got {coverage!r} instead.")
         levels = (round(0.5 - coverage / 2, 9), round(0.5 + coverage / 2, 9))
         return self.predict_quantiles(X, levels, past=past, future=future)
@@ -329,7 +332,7 @@ bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs
     ) -> float:
         """R² of forecasts from every window of X (with y joined to it, as in `fit`), all series and steps together.
 
-        sample_weight: (N,), of each series.
+        sample_weight: (N,), of each series; the rest as for `fit`.
         """
         from ._validation import read_weights
 

@@ -18,7 +18,7 @@ from ._step_estimator import StepEstimator, as_written
 from ._step_model import StepModel
 from ._steps import Steps, object_array
 from ._tagger_network import StepTargets, TaggerNetwork
-from ._targets import check_same_classes, distinct_classes
+from ._targets import check_first_classes, check_same_classes, distinct_classes
 from ._validation import read_weights
 from .labelling.estimator import StepLabels
 from .metrics import bio_constraints
@@ -380,8 +380,7 @@ class SequenceTagger(StepLabels, StepEstimator):
                 "class_weight='balanced' is not supported for partial_fit: the labels' shares in all the data are not "
                 "known. Compute the weights and pass them as a dict."
             )
-        if classes is None and not hasattr(self, "model_"):
-            raise ValueError("classes must be passed on the first call to partial_fit.")
+        check_first_classes(self, classes)
         return self._partial_fit(X, y, classes, sample_weight)
 
     def predict(self, X: Any) -> Array:
@@ -404,7 +403,8 @@ class SequenceTagger(StepLabels, StepEstimator):
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """Share of steps for which `predict` has the right label, each with its sequence's weight.
 
-        For entities see `lstmcore.metrics.entity_f1_score` and, for GridSearchCV, ``scoring=entity_f1_scorer``.
+        Arguments as for `fit`. For entities see `lstmcore.metrics.entity_f1_score` and, for GridSearchCV,
+        ``scoring=entity_f1_scorer``.
         """
         samples = self._fitted_samples(X)
         _, targets = self._read(X, y, reset=False)

@@ -16,7 +16,7 @@ from ._parameters import RULES, Rule, choice, store
 from ._step_estimator import StepEstimator, as_written
 from ._step_model import StepModel
 from ._steps import Steps
-from ._targets import LabelSequences
+from ._targets import LabelSequences, check_first_classes
 from ._transcriber_network import TranscriberNetwork
 from ._validation import read_weights
 from .labelling.estimator import StepLabels
@@ -251,8 +251,7 @@ class SequenceTranscriber(StepLabels, LabelSequences, StepEstimator):
         classes: all labels that any call will bring; needed in the first call, whose X decides on vocabulary and
         standardisation. The rest as for `fit`. ValueError with ``early_stopping=True``.
         """
-        if classes is None and not hasattr(self, "model_"):
-            raise ValueError("classes must be passed on the first call to partial_fit.")
+        check_first_classes(self, classes)
         return self._partial_fit(X, y, classes, sample_weight)
 
     def predict(self, X: Any) -> Array:
@@ -307,6 +306,7 @@ class SequenceTranscriber(StepLabels, LabelSequences, StepEstimator):
         """1 − label error rate of `predict`: insertions, deletions and substitutions by labels in y, all together.
 
         1 is perfect; below 0 where there are more errors than labels. `lstmcore.metrics.label_error_rate` is the rate.
+        Arguments as for `fit`.
         """
         samples = self._fitted_samples(X)
         _, targets = self._read(X, y, reset=False)

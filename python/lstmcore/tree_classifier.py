@@ -227,7 +227,7 @@ class TreeClassifier(TreeEstimator, LayerClassifier):
     # --- using -------------------------------------------------------------------------------------------------------
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Logarithm of `predict_proba`; a probability that rounded to 0 gives minus infinity."""
+        """Logarithm of `predict_proba`; a probability that rounded to 0 gives minus infinity. X as for `fit`."""
         outputs = self._outputs(X)
         with np.errstate(divide="ignore"):
             if outputs.dtype != object:
@@ -237,7 +237,7 @@ class TreeClassifier(TreeEstimator, LayerClassifier):
         return outputs
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Share of right labels, of trees or of labelled nodes, each with its tree's weight."""
+        """Share of right labels, of trees or of labelled nodes, each with its tree's weight. Arguments as for `fit`."""
         outputs = self._outputs(X)
         _, targets = self._read(X, y, reset=False)
         return self._score_outputs(outputs, targets, read_weights(sample_weight, len(targets), "sample_weight"))

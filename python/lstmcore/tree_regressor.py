@@ -225,7 +225,10 @@ class TreeRegressor(TreeEstimator, LayerRegressor):
         self._n_targets = int(model.network.config["outputs"])
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """R², mean over the targets, of trees or of nodes that y has a target for, each with its tree's weight."""
+        """R², mean over the targets, of trees or of nodes that y has a target for, each with its tree's weight.
+
+        Arguments as for `fit`.
+        """
         outputs = self._outputs(X)
         _, targets = self._read(X, y, reset=False)
         return self._score_outputs(outputs, targets, read_weights(sample_weight, len(targets), "sample_weight"))

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, check_random_state
 from .._fitting import Part
 from .._layer_network import LayerModel
 from .._layer_training import LayerEstimator
-from .._parameters import Rule, store
+from .._parameters import RULES, Rule, store
 from .._step_estimator import RecurrentParameters
 from .corpus import NAMES, Corpus, read_corpus
 from .model import SymbolModel
@@ -456,6 +456,8 @@ class LanguageModel(RecurrentParameters, LayerEstimator):
         check_is_fitted(self, "model_")
         if random_state is None:
             random_state = self.random_state
+        if not RULES["random_state"].accepts(random_state):
+            raise ValueError(f"random_state: expected {RULES['random_state'].expected}, got {random_state!r}")
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         return self.model_.generate(  # type: ignore[attr-defined]
             prompt,

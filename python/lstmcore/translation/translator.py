@@ -15,7 +15,7 @@ from .._layer_training import LayerTrainer
 from .._parameters import FLOATS, RULES, Rule, choice, or_none, store
 from .._step_estimator import StepEstimator
 from .._steps import Steps, as_list
-from .._targets import LabelSequences
+from .._targets import LabelSequences, check_first_classes
 from .._validation import read_weights
 from .model import TranslatorModel, as_sequences
 from .network import LONGEST, TranslatorNetwork
@@ -376,8 +376,7 @@ class SequenceTranslator(LabelSequences, StepEstimator):
         standardisation, and whose y on the default of `max_length`. The rest as for `fit`. ValueError with
         ``early_stopping=True``.
         """
-        if classes is None and not hasattr(self, "model_"):
-            raise ValueError("classes must be passed on the first call to partial_fit.")
+        check_first_classes(self, classes)
         return self._partial_fit(X, y, classes, sample_weight)
 
     def predict(self, X: Any) -> Array:
@@ -431,11 +430,14 @@ class SequenceTranslator(LabelSequences, StepEstimator):
         for name, value in (("beam_width", beam_width), ("n_best", n_best)):
             if not RULES["hidden_size"].accepts(value) and not (name == "beam_width" and value is None):
                 raise ValueError(f"{name}: expected an int >= 1, got {value!r}")
+        if not RULES["shuffle"].accepts(return_attention):
+            raise ValueError(f"return_attention: expected True or False, got {return_attention!r}")
+        attention = bool(return_attention)
         options = self._search()
         width = max(options["beam_width"], n_best) if beam_width is None else int(beam_width)
         if n_best > width:
             raise ValueError(f"n_best={n_best} hypotheses need a beam_width of at least as many, got {width}.")
-        if return_attention and self.model_.config["attention"] is None:
+        if attention and self.model_.config["attention"] is None:
             raise ValueError("return_attention: this model has attention=None. Fit with another attention.")
         samples = self._fitted_samples(X)
         model: Any = self.model_
@@ -443,7 +445,9 @@ class SequenceTranslator(LabelSequences, StepEstimator):
         result = []
         for part in model.core.parts(samples, model._together):
             with np.errstate(all="ignore"):  # weights that have grown too large show in the outputs
-                found = model.network.hypotheses(part, options["max_length"], width, options["alpha"], return_attention)
+                found = model.network.hypotheses(
+                    part, options["max_length"], width, options["alpha"], bool(return_attention)
+                )
             for items in found:
                 outputs = as_sequences([self.classes_[item.tokens] for item in items[:n_best]], joined)
                 best = zip(outputs.tolist() if joined else outputs, items, strict=False)
@@ -451,7 +455,7 @@ class SequenceTranslator(LabelSequences, StepEstimator):
         return result
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
-        """Share of the sequences that `predict` gets wholly right.
+        """Share of the sequences that `predict` gets wholly right. Arguments as for `fit`.
 
         `lstmcore.metrics.label_error_rate(y, translator.predict(X))` is the token error rate.
         """

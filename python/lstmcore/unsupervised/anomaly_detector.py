@@ -375,16 +375,16 @@ class SequenceAnomalyDetector(OutlierMixin, UnlabelledEstimator):
         return as_written(samples, scores)
 
     def score_samples(self, X: Any) -> Array:
-        """(N,) scores, lower for what is more abnormal: of each sequence's worst step, or of all on average."""
+        """(N,) scores, lower for what is more abnormal: of the worst step, or of all on average. X as for `fit`."""
         _, scores = self._scored(X)
         return self.model_.sequence_scores(scores)  # type: ignore[attr-defined, no-any-return]
 
     def decision_function(self, X: Any) -> Array:
-        """(N,) `score_samples` minus `offset_`: negative for what `predict` calls abnormal."""
+        """(N,) `score_samples` minus `offset_`: negative for what `predict` calls abnormal. X as for `fit`."""
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: Any) -> Array:
-        """(N,) −1 for abnormal sequences, 1 for normal ones."""
+        """(N,) −1 for abnormal sequences, 1 for normal ones. X as for `fit`."""
         return np.where(self.decision_function(X) < 0.0, -1, 1)
 
     def predict_steps(self, X: Any) -> Array:
