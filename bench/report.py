@@ -94,6 +94,13 @@ def tables(results: dict[str, Any]) -> str:
     if results.get("steps"):
         lines = [[s["cell"], str(s["I"]), str(s["H"]), f"{s['us']:.3g}"] for s in results["steps"]]
         parts.append("### One step from C++, Model::step (µs)\n\n" + _markdown(["cell", "I", "H", OURS], lines))
+    if results.get("python_steps"):
+        lines = [
+            [s["cell"], str(s["I"]), str(s["H"]), *(f"{value:.3g}" for value in s["us"].values())]
+            for s in results["python_steps"]
+        ]
+        header = ["cell", "I", "H", *results["python_steps"][0]["us"]]
+        parts.append("### One step from Python (µs)\n\n" + _markdown(header, lines))
     if results["fits"]:
         lines = []
         for fit in results["fits"]:

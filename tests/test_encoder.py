@@ -284,6 +284,24 @@ def test_pretrained_language_model(unit: str) -> None:
         np.testing.assert_allclose(features, expected, rtol=1e-11)
 
 
+def test_pretrained_language_model_reads_text(tmp_path: Path) -> None:
+    texts = ["the cat", "a dogz"]
+    model = lstmcore.LanguageModel(num_layers=2, **QUICK).fit("the cat sat on the mat . the dog sat on the log . " * 5)
+    encoder = SequenceEncoder(pretrained=model, layer_mix="concat").fit(texts)
+    expected = encoder.transform([list(text) for text in texts])
+    for same in (texts, tuple(texts), np.array(texts), np.array(texts, dtype=object)):
+        np.testing.assert_array_equal(encoder.transform(same), expected)
+    encoder.save(tmp_path / "e.safetensors")
+    np.testing.assert_array_equal(lstmcore.load(tmp_path / "e.safetensors").transform(texts), expected)
+    np.testing.assert_array_equal(lstmcore.load_model(tmp_path / "e.safetensors").encode(texts), expected)
+    for bad, message in (("the cat", "X is one text. Expected a sequence"), (["a", ""], r"X\[1\] is empty")):
+        with pytest.raises((TypeError, ValueError), match=message):
+            encoder.transform(bad)
+    words = SequenceEncoder(**QUICK).fit([["the", "cat"], ["a", "dog"]])
+    with pytest.raises(TypeError, match=r"X\[0\] is one text, 'the cat'.*split"):
+        words.transform(texts)
+
+
 def test_pretrained_in_scikit_learn_and_in_files(tmp_path: Path) -> None:
     source = SequenceEncoder("next_step", **QUICK).fit(X)
     encoder = SequenceEncoder(pretrained=source)

@@ -397,9 +397,9 @@ def test_step_refuses() -> None:
         with pytest.raises(error, match=message):
             tagger.step(bad)
     _, state = tagger.step(X[0][0])
-    with pytest.raises(ValueError, match="state: it is of 1 streams, x has 2"):
+    with pytest.raises(ValueError, match=r"state: it is of 1 stream\(s\), x has 2"):
         tagger.step(X[0][:2], state)
-    with pytest.raises(ValueError, match="state: expected what step returned"):
+    with pytest.raises(TypeError, match="state: expected what step returned"):
         tagger.step(X[0][0], "start")
 
 

@@ -1,8 +1,10 @@
 // Recurrent, Tape and Gradients.
+#include "fast_method.hpp"
 #include "objects.hpp"
 #include "register.hpp"
 #include "states.hpp"
 
+#include <array>
 #include <cstring>
 #include <utility>
 
@@ -148,6 +150,52 @@ py::tuple step(const RecurrentObject& self, py::handle x, py::handle state) {
   return py::make_tuple(std::move(y), next.value);
 }
 
+PyTypeObject* recurrent_type = nullptr;
+
+/// step() where nothing has to be converted.
+PyObject* quick_step(PyObject* instance, PyObject* const* arguments) {
+  const auto* self = plain_object<RecurrentObject>(instance, recurrent_type);
+  PyObject* const state = arguments[1];
+  if (self == nullptr || !PyDict_CheckExact(state)) return nullptr;
+  const Recurrent& layer = self->layer;
+  const RecurrentConfig& config = layer.config();
+  const std::size_t states = self->state_names.size();
+  std::array<py::object, 8> given;
+  if (config.reverse || config.bidirectional || states > given.size()) return nullptr;
+  if (PyDict_GET_SIZE(state) != static_cast<Py_ssize_t>(states)) return nullptr;
+  const void* const x = ready_data(arguments[0], self->dtype, {-1, config.input_size});
+  if (x == nullptr) return nullptr;
+  const auto count = static_cast<std::int64_t>(py::detail::array_proxy(arguments[0])->dimensions[0]);
+  for (std::size_t s = 0; s < states; ++s) {  // owned: looking up a key may run Python code, which could empty the dict
+    given[s] = py::reinterpret_borrow<py::object>(PyDict_GetItemWithError(state, self->state_names[s].ptr()));
+    if (given[s]) continue;
+    PyErr_Clear();
+    return nullptr;
+  }
+  std::array<const void*, given.size()> from{};
+  for (std::size_t s = 0; s < states; ++s) {
+    from[s] = ready_data(given[s].ptr(), self->dtype, {layer.layers(), count, self->state_widths[s]});
+    if (from[s] == nullptr) return nullptr;
+  }
+  std::array<void*, given.size()> to{};
+  py::dict next;
+  for (std::size_t s = 0; s < states; ++s) {
+    py::array array = new_array(config.dtype, {layer.layers(), count, self->state_widths[s]});
+    to[s] = array.mutable_data();
+    std::memcpy(to[s], from[s], static_cast<std::size_t>(array.nbytes()));
+    if (PyDict_SetItem(next.ptr(), self->state_names[s].ptr(), array.ptr()) != 0) throw py::error_already_set();
+  }
+  py::array y = new_array(config.dtype, {count, layer.output_width()});
+  void* const output = y.mutable_data();
+  {
+    const ReleaseGil release(layer.parameter_count() * count >= ReleaseGil::kWorthIt);
+    layer.step(x, count, to.data(), output);
+  }
+  PyObject* const result = PyTuple_Pack(2, y.ptr(), next.ptr());
+  if (result == nullptr) throw py::error_already_set();
+  return result;
+}
+
 // ---- construction, pickling, text
 
 std::unique_ptr<RecurrentObject> build(const RecurrentConfig& config) {
@@ -205,6 +253,7 @@ std::pair<std::unique_ptr<RecurrentObject>, py::dict> restore_state(const py::di
   const py::array weights =
       to_array(state_entry(state, "weights"), layer.config().dtype, {"weights"}, {layer.parameter_count()}, "(P,)");
   std::memcpy(layer.parameters(), weights.data(), static_cast<std::size_t>(weights.nbytes()));
+  layer.parameters_settled();
   return {std::move(self), to_dict(state_entry(state, "attributes"), "attributes")};
 }
 
@@ -366,13 +415,15 @@ ValueError, TypeError
   type.def_property_readonly(
       "parameters",
       [](RecurrentObject& self) {
+        const py::object lease = WeightsLease::make(self);
         return tensor_views(self.layer.tensors(), self.names, self.layer.parameters(), self.layer.config().dtype,
-                            self_of(self));
+                            lease);
       },
       R"(Name -> writable view of the live weights: W_l0 (G*H, I), R_l0 (G*H, H), b_l0 (G*H,), then _l0_reverse, _l1 …
 
 The dict is new each time: write into the arrays (parameters["b_l0"][:] = 0), not into the dict. The views stay valid as
-long as they exist. Writing while another thread runs this layer gives that run some old and some new weights.)");
+long as they exist, and so long each call looks for changes; what is written through a bare address after the last view
+has gone stays unseen. Writing while another thread runs this layer gives that run some old and some new weights.)");
 
   type.def("forward", &forward, py::arg("x"), py::arg("state") = py::none(), py::arg("lengths") = py::none(),
            py::arg("training") = false, py::arg("codes") = py::none(),
@@ -439,8 +490,10 @@ ValueError
 RuntimeError
     The tape is in use by another thread.
 )");
-  type.def("step", &step, py::arg("x"), py::arg("state") = py::none(),
-           R"(step(self, x, state=None)
+  type.def("step", &step, py::arg("x"), py::arg("state") = py::none());
+  recurrent_type = reinterpret_cast<PyTypeObject*>(type.ptr());
+  FastMethod<&quick_step, 2>::install(type, "step",
+                                      R"(step($self, x, state=None)
 --
 
 One step of N streams; equals forward() over the same steps.
@@ -461,6 +514,11 @@ Raises
 ------
 ValueError
     Shapes or keys that do not fit; a bidirectional or reverse layer.
+
+Notes
+-----
+Fastest with C-contiguous arrays of the layer's dtype, given by position, and while no view of parameters exists: as long
+as one does, each call compares all weights with those that it has packed.
 )");
   type.def(
       "init_state",

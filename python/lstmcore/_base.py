@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from . import _core
 from ._estimator import EpochEstimator
 from ._parameters import BFLOAT16, check_available, thread_count, weight_dtype
-from ._validation import SequenceArrays, check_resolution, is_table, read_sequences
+from ._validation import SequenceArrays, check_numbers, check_resolution, is_table, read_sequences
 from .model import DYNAMIC_INT8, Model, Stream
 
 if TYPE_CHECKING:
@@ -45,10 +45,19 @@ class SequenceReader:
 
     def _read_sequences(self, X: Any, reset: bool, name: str = "X") -> SequenceArrays:
         """Checked sequences; sets (reset) or checks n_features_in_ and feature_names_in_."""
+        check_numbers(X, name)
         table = is_table(X, name)
         if table:
-            # NaN passes here: in a row's tail it means that the sequence is shorter.
-            array = check_array(X, dtype=[np.float64, np.float32], ensure_all_finite=False, input_name=name)
+            try:
+                # NaN passes here: in a row's tail it means that the sequence is shorter.
+                array = check_array(X, dtype=[np.float64, np.float32], ensure_all_finite=False, input_name=name)
+            except (TypeError, ValueError) as error:
+                message = str(error)
+                if message.startswith("Found array with"):
+                    raise ValueError(message.replace("array", f"array {name}", 1)) from error
+                if message.startswith(("could not convert", "float()", "Cannot cast")):
+                    raise type(error)(f"{name} is not numeric: {error}") from error
+                raise
             if reset or self._table:
                 try:
                     validate_data(self, X, reset=reset, skip_check_array=True)
@@ -350,7 +359,8 @@ class SequenceEstimator(SequenceReader, EpochEstimator):
         ValueError
             Bidirectional model, wrong number of features, NaN or infinity.
         """
-        check_is_fitted(self, "model_")
+        if "model_" not in vars(self):  # many times as fast as check_is_fitted, which raises
+            check_is_fitted(self, "model_")
         return self.model_.step(x, state)
 
     @overload

@@ -307,6 +307,8 @@ class Model:
     def make_state(self) -> StreamState: ...
     def step(self, x: ArrayLike, state: StreamState) -> Array:
         """One step of one stream: x (I,) → (K,); state is updated in place."""
+    def try_step(self, x: object, state: StreamState) -> Array | None:
+        """step(); None unless x is a C-contiguous array (I,) of the model's dtype, all finite."""
     @staticmethod
     def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         """Shapes of the parameters by name that a model of this configuration has, without making it."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from ._base import SequenceEstimator
-from ._parameters import RULES, Rule, thread_count, weight_dtype
+from ._parameters import RULES, Rule, choice, thread_count, weight_dtype
 from ._validation import SequenceArrays, read_weights
 from ._windows import Layout, Panel, Windows, cut_windows, read_ahead, read_panel
 from .forecasting.calibration import correct, corrections, fit_apart, subset
@@ -468,16 +468,11 @@ def _is_levels(value: Any) -> bool:
 FORECAST_RULES: dict[str, Rule] = {
     "window": Rule("an int >= 1", RULES["hidden_size"].accepts),
     "horizon": Rule("an int >= 1 (how many steps ahead to forecast)", RULES["hidden_size"].accepts),
-    "strategy": Rule("one of 'direct', 'recursive'", lambda value: value in ("direct", "recursive")),
-    "scaling": Rule(
-        "one of 'standard', 'mean', 'last', 'none'", lambda value: value in ("standard", "mean", "last", "none")
-    ),
+    "strategy": choice("direct", "recursive"),
+    "scaling": choice("standard", "mean", "last", "none"),
     "season_length": Rule("an int >= 1 or None", lambda value: value is None or RULES["hidden_size"].accepts(value)),
     "stride": Rule("an int >= 1", RULES["hidden_size"].accepts),
-    "loss": Rule(
-        "one of 'squared_error', 'absolute_error', 'huber', 'quantile', 'gaussian'",
-        lambda value: value in ("squared_error", "absolute_error", "huber", "quantile", "gaussian"),
-    ),
+    "loss": choice(*LOSSES),
     "calibrate": Rule("True or False", lambda value: isinstance(value, (bool, np.bool_))),
     "quantiles": Rule("a tuple of floats in (0, 1), rising", _is_levels),
 }

@@ -104,7 +104,8 @@ def _test_output(network: Network) -> Array:
     with np.errstate(all="ignore"):  # weights from a file may overflow
         outputs = network.outputs(network.test_input())
     items = list(outputs) if outputs.dtype == object else [outputs]
-    return np.concatenate([np.ravel(item) for item in items]).astype(np.float64)
+    values: Array = np.concatenate([np.ravel(item) for item in items]).astype(np.float64)
+    return values if values.size else np.zeros(1)  # a translator that writes nothing: files have no empty tensors
 
 
 def _check_test_output(network: Network, recorded: Array) -> None:

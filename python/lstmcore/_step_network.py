@@ -197,8 +197,8 @@ class StepNetwork:
             single = values.ndim == 1
             if values.ndim not in (1, 2) or values.shape[-1] != features or not values.size:
                 raise ValueError(f"x: expected shape ({features},) or (N, {features}), got {values.shape}")
-            if not np.isfinite(values).all():
-                raise ValueError("x contains NaN or infinity.")
+            if not (np.abs(values) <= np.finfo(self._config["dtype"]).max).all():
+                raise ValueError(f"x contains NaN, infinity or what {self._config['dtype']} cannot hold.")
             return values.reshape(-1, features), single
         single = isinstance(x, (str, int, np.integer))
         steps = self.read([[token] for token in ([x] if single else x)], "x", self._config["dtype"])
@@ -222,8 +222,8 @@ class StepNetwork:
             )
         if x.features != self._config["inputs"]:
             raise ValueError(
-                f"{name} has {x.features} features, but {type(self).__name__} is expecting {self._config['inputs']} "
-                "features as input."
+                f"{name} has {x.features} features, but the model is expecting {self._config['inputs']} features as "
+                f"input. Expected (N, T, {self._config['inputs']}) or a list of (T_i, {self._config['inputs']}) arrays."
             )
 
     def test_input(self) -> Steps:

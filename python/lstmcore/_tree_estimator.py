@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ._forest import Trees
 from ._layer_network import LayerModel
 from ._layer_training import LayerClassifier
-from ._parameters import RULES, Rule
+from ._parameters import RULES, Rule, choice, or_none
 from ._tree_network import NodeTargets, TreeNetwork
 
 __all__ = ["TreeEstimator", "node_items", "node_objects", "standardise"]
@@ -20,19 +20,19 @@ __all__ = ["TreeEstimator", "node_items", "node_objects", "standardise"]
 Array = NDArray[Any]
 
 
-def _choice(*names: str) -> Rule:
-    return Rule("one of " + ", ".join(map(repr, names)), lambda value: isinstance(value, str) and value in names)
-
-
 class TreeEstimator:
     """What both estimators share; comes before LayerClassifier or LayerRegressor in their bases."""
 
     _network: ClassVar[Any] = TreeNetwork
     _architecture: ClassVar[tuple[str, ...]] = ("kind", "arity", "targets", "hidden_size", "num_layers", "precision")
+    _absent: ClassVar[Mapping[str, str]] = {
+        "quantize": "the integer runtime has no trees. lstmcore.load_model runs a saved model with NumPy alone.",
+        "step": "a tree has no order in time. Use predict.",
+    }
     _rules: Mapping[str, Rule] = {
-        "kind": _choice("child_sum", "nary"),
-        "arity": Rule("an int >= 1 or None", lambda value: value is None or RULES["hidden_size"].accepts(value)),
-        "targets": _choice("trees", "nodes"),
+        "kind": choice("child_sum", "nary"),
+        "arity": or_none(RULES["hidden_size"]),
+        "targets": choice("trees", "nodes"),
     }
 
     kind: str

@@ -86,6 +86,10 @@ class LSTMCORE_API Recurrent {
   std::int64_t parameter_count() const noexcept;
   void* parameters() noexcept;
   const void* parameters() const noexcept;
+  /// Says that nothing is written through what parameters() returned until it is called again (not the const one).
+  /// Without it each forward() and step() compares all weights with those it has packed; with it the next one of a
+  /// thread does, and those after it do not.
+  void parameters_settled() noexcept;
 
   /// Runs N sequences.
   /// initial: one pointer per state, each [L·D, N, state_width]; nullptr: zeros, or the learned state. final_state: the

@@ -73,7 +73,7 @@ class Direction {
 
   static void forward(const Pass& pass, const Group& group) noexcept {
     const BatchLayout& layout = *pass.layout;
-    const Split split(pass, group.member);
+    const Split split(pass, group.member, forward_unit(pass));
     if (pass.rounds_fed()) {
       const Member::Range mine = group.member.share(layout.sequences());
       const Rows<const T> from = pass.fed_mask.data != nullptr ? pass.fed0 : pass.h0;  // masked already
@@ -120,7 +120,7 @@ class Direction {
   /// states.
   static void backward(const Pass& pass, const Group& group) noexcept {
     const BatchLayout& layout = *pass.layout;
-    const Split split(pass, group.member);
+    const Split split(pass, group.member, kPanelPacks);  // the panels of recurrent_gradient()
     // About every 5 ms of arithmetic.
     const std::int64_t check_every =
         std::clamp<std::int64_t>(250'000'000 / (layout.sequences() * pass.gate_width() * pass.hidden()), 1, 4096);
@@ -134,6 +134,14 @@ class Direction {
       step_back(pass, pass.time(k), split, group);
     }
     group.wait();
+  }
+
+  /// Threads of `requested` that find work in the steps of a layer.
+  static int useful_threads(const Pass& pass, int requested, bool backward) noexcept {
+    const int directions = pass.shape->directions;
+    const int group = directions == 2 ? (requested + 1) / 2 : requested;
+    if (by_units(pass, {0, group}, backward ? kPanelPacks : forward_unit(pass))) return requested;
+    return static_cast<int>(std::min<std::int64_t>(requested, pass.layout->sequences() * directions));
   }
 
   // A step at a time, for drivers that have work between the steps: sequences [first, last) on the calling thread,
@@ -162,48 +170,53 @@ class Direction {
     Split(const Pass& pass, std::int64_t first, std::int64_t last) noexcept
         : first_sequence(first), last_sequence(last), last_block(blocks_of<T>(pass.hidden())) {}
 
-    Split(const Pass& pass, Member member) noexcept {
+    Split(const Pass& pass, Member member, std::int64_t unit) noexcept {
       const BatchLayout& layout = *pass.layout;
       last_sequence = layout.sequences();
       last_block = blocks_of<T>(pass.hidden());
       if (pass.int8 != nullptr) rounded = pass.rounded + member.id;
       if (member.size == 1) return;
-      if (!by_units(pass, member)) {
+      if (!by_units(pass, member, unit)) {
         first_sequence = layout.boundary(member.id, member.size);
         last_sequence = layout.boundary(member.id + 1, member.size);
       } else {
         units = true;
-        const Member::Range range = member.share(last_block, kPanelPacks);
+        const Member::Range range = member.share(last_block, unit);
         first_block = range.begin;
         last_block = range.end;
       }
     }
   };
 
-  /// Whether each thread takes some units rather than some sequences.
-  static bool by_units(const Pass& pass, Member member) noexcept {
+  /// Blocks of units that stay together in forward: a single row is multiplied by two panels at a time.
+  static std::int64_t forward_unit(const Pass& pass) noexcept { return pass.layout->sequences() == 1 ? 2 : 1; }
+
+  /// Whether each thread takes some units rather than some sequences; `unit` blocks of units stay together.
+  static bool by_units(const Pass& pass, Member member, std::int64_t unit) noexcept {
     constexpr std::int64_t kFewestSequences = 4;  // below that a register tile runs half empty
     if (pass.general || member.size == 1) return false;
     const std::int64_t sequences = pass.layout->sequences();
-    if (sequences < kFewestSequences * member.size) return true;
-    // A thread that takes sequences reads all of R in every step, and from 256 kB on not from L1 or a part of L2: with
-    // two threads cutting by units gained 5% at H = 128, 8% at 256, 17% at 512 and 1024, and nothing at 64. Not where
-    // steps are so short that meeting costs as much, nor where panels do not come out even.
-    constexpr std::int64_t kLargeR = 1 << 18;
-    constexpr std::int64_t kLongStep = 1'000'000;  // operations of one thread, 10 µs
     const std::int64_t R = pass.gate_width() * pass.shape->fed_width();
     const std::int64_t blocks = blocks_of<T>(pass.hidden());
-    const std::int64_t panels = (blocks + kPanelPacks - 1) / kPanelPacks;
-    const std::int64_t most = (panels + member.size - 1) / member.size * kPanelPacks;
+    const std::int64_t pieces = (blocks + unit - 1) / unit;
+    // Operations of one thread in a step. A meeting takes as long as 8000: one sequence of 32 units took 7% longer with
+    // two threads than with one, 47 units gain 10%, 64 units a third.
+    const std::int64_t work = 2 * R * sequences / member.size;
+    if (sequences < kFewestSequences * member.size) return pieces >= member.size && work >= 8000;
+    // A thread that takes sequences reads all of R in every step, and from 256 kB on not from L1 or a part of L2: with
+    // two threads cutting by units gained 5% at H = 128, 8% at 256, 17% at 512 and 1024, and nothing at 64. Not where
+    // steps are so short that meeting is felt (10 µs), nor where pieces do not come out even.
     const auto bytes = static_cast<std::int64_t>(pass.int8 != nullptr ? 1 : pass.shape->bf16 ? 2 : sizeof(T));
-    return R * bytes >= kLargeR && 2 * R * sequences >= kLongStep * member.size && 8 * most * member.size <= 9 * blocks;
+    const std::int64_t most = (pieces + member.size - 1) / member.size * unit;
+    return R * bytes >= 1 << 18 && work >= 1'000'000 && 8 * most * member.size <= 9 * blocks;
   }
 
   static void input_product(const Pass& pass, std::int64_t base, std::int64_t rows, Member member) noexcept {
     const std::int64_t blocks = blocks_of<T>(pass.hidden());
     Int8Rows* const rounded = pass.int8 == nullptr ? nullptr : pass.rounded + member.id;
-    if (by_units(pass, member)) {  // the same units as in the steps, whose gates then lie in this thread's cache
-      input_product(pass, base, {0, rows}, member.share(blocks, kPanelPacks), rounded);
+    const std::int64_t unit = forward_unit(pass);
+    if (by_units(pass, member, unit)) {  // those of the steps, whose gates then lie in this thread's cache
+      input_product(pass, base, {0, rows}, member.share(blocks, unit), rounded);
       return;
     }
     // Rows are shared out, or blocks of units when there are fewer rows than tiles need.

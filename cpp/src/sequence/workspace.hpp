@@ -1,6 +1,7 @@
 // What a pass over a batch reads, writes and leaves for backward, and the taking of room for it.
 #pragma once
 
+#include "base/packed_from.hpp"
 #include "sequence/blocks/block.hpp"
 #include "sequence/pass.hpp"
 
@@ -23,10 +24,10 @@ struct StackWorkspace {
   std::vector<Rows<T>> masked;             ///< input ⊙ mask, in bf16 where products are; absent: the input itself
   std::vector<BlockPass<T>> block_passes;  ///< layers that are blocks, instead of passes
   std::vector<std::unique_ptr<BlockMemory>> blocks;
-  PackedWeights<T> own;        ///< when the caller brings no packed weights
-  std::vector<T> packed_from;  ///< the parameters that `own` was packed from
-  bool recorded = false;       ///< a training pass is waiting for backward
-  bool zero_state = true;      ///< that pass was given no initial state
+  PackedWeights<T> own;       ///< when the caller brings no packed weights
+  PackedFrom<T> packed_from;  ///< the parameters that `own` was packed from
+  bool recorded = false;      ///< a training pass is waiting for backward
+  bool zero_state = true;     ///< that pass was given no initial state
 
   /// A layer's input in bf16, masked or not: this member's rows.
   void round_input(std::int64_t layer, Member member) noexcept {
@@ -51,6 +52,7 @@ struct ForwardOptions {
   void* const* final_state = nullptr;    ///< like initial
   const double* input_mean = nullptr;    ///< x → (x − mean)·scale; both or none
   const double* input_scale = nullptr;
+  std::uint64_t weights = 0;        ///< Settled::number() of the parameters
   bool record = false;              ///< a training pass: regularisers are active
   std::uint64_t dropout_seed = 0;   ///< of their masks
   std::uint64_t sequence_seed = 0;  ///< of the masks that all steps of a sequence share; 0: dropout_seed

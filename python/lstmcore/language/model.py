@@ -138,7 +138,7 @@ class SymbolModel(LayerModel):
 
     def _are_several(self, X: Any) -> bool:
         """Whether X is a list of texts; of tokens, a list of lists."""
-        if isinstance(X, str) or not isinstance(X, (list, tuple, np.ndarray)):
+        if isinstance(X, str) or not isinstance(X, (list, tuple, np.ndarray)) or getattr(X, "ndim", 1) == 0:
             return False
         return self.network.config["unit"] == "character" or any(not isinstance(item, str) for item in X)
 

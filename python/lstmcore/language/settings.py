@@ -7,8 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .._parameters import BFLOAT16, RULES, Rule, check_available, network_types
-from .._step_estimator import choice
+from .._parameters import BFLOAT16, RULES, Rule, check_available, choice, network_types
 from .corpus import NAMES
 from .network import SOFTMAX, UNITS, LanguageNetwork, default_cutoffs, vocabulary_to_json
 
