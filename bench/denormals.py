@@ -3,7 +3,7 @@
 
     python bench/denormals.py [--threads 1] [--seconds 1]
 
-Processors take about a hundred cycles for a multiply-add with a denormal operand; kernels flush them to zero instead and
+Processors take about a hundred cycles for a multiply-add with a denormal operand; kernels flush them to zero and
 restore the caller's mode. Inputs, initial states and weights are 1e-40 times a normal deviate in the second case. NumPy
 only.
 """
@@ -37,9 +37,7 @@ def main() -> None:
                 print(f"| {cell} | {name} | {mode} | {times[0]:.4g} | {times[1]:.4g} | {times[1] / times[0]:.2f} |")
 
 
-def _call(
-    cell: str, shape: tuple[int, int, int, int], mode: str, scale: float, n_threads: int
-) -> Callable[[], object]:
+def _call(cell: str, shape: tuple[int, int, int, int], mode: str, scale: float, n_threads: int) -> Callable[[], object]:
     N, T, I, H = shape
     random = np.random.default_rng(0)
     layer = lstmcore.Recurrent(cell, I, H, n_threads=n_threads)
