@@ -3,6 +3,7 @@
 #include "check.hpp"
 #include "kernels/product.hpp"
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -15,6 +16,24 @@ using namespace lstmcore;
 namespace {
 
 constexpr int W = kLanes<float>;
+
+/// What an instruction for pairs does, in plain C++, on machines that have none: two multiply-adds, upper halves first.
+struct PlainDot {
+  static void add(Pack<float>& acc, bf16::Bits left, bf16::Bits right) noexcept {
+    const Pack<float> operands[] = {bf16::upper(left), bf16::upper(right), bf16::lower(left), bf16::lower(right)};
+    for (int lane = 0; lane < W; ++lane) {
+      acc[lane] = std::fma(operands[0][lane], operands[1][lane], acc[lane]);
+      acc[lane] = std::fma(operands[2][lane], operands[3][lane], acc[lane]);
+    }
+  }
+};
+
+/// One that adds up the lower halves only.
+struct WrongDot {
+  static void add(Pack<float>& acc, bf16::Bits left, bf16::Bits right) noexcept {
+    acc += bf16::lower(left) * bf16::lower(right);
+  }
+};
 
 std::uint32_t bits_of(float value) {
   std::uint32_t bits = 0;
@@ -94,6 +113,22 @@ std::vector<float> rounded(std::vector<float> values) {
   return values;
 }
 
+template <class Dot, int kPacks>
+void dots(Start start, std::int64_t rows, std::int64_t depth, const float* a, std::int64_t lda, std::int64_t count,
+          const float* pairs, float* c, std::int64_t ldc, const float* bias, bool by_rows) {
+  const std::int64_t width = kPacks * W;
+  const std::int64_t next = panel_rows(true, depth) * width;
+  if (by_rows) {
+    if (start == Start::zero) bf16::dot_row_product<Dot, kPacks, Start::zero>(depth, a, count, pairs, next, c, bias);
+    if (start == Start::bias) bf16::dot_row_product<Dot, kPacks, Start::bias>(depth, a, count, pairs, next, c, bias);
+    if (start == Start::sum) bf16::dot_row_product<Dot, kPacks, Start::sum>(depth, a, count, pairs, next, c, bias);
+    return;
+  }
+  for (std::int64_t p = 0; p < count; ++p) {
+    bf16::dot_product<Dot, kPacks>(start, rows, depth, a, lda, pairs + p * next, c + p * width, ldc, bias + p * width);
+  }
+}
+
 void test_products(int gates, std::int64_t hidden, std::int64_t depth, std::int64_t rows, Start start) {
   std::mt19937 random(static_cast<unsigned>(depth * 31 + rows));
   const std::int64_t blocks = blocks_of<float>(hidden);
@@ -126,6 +161,14 @@ void test_products(int gates, std::int64_t hidden, std::int64_t depth, std::int6
                           found.data() + b * width, ldc, from);
   }
   CHECK(std::memcmp(found.data(), expected.data(), found.size() * sizeof(float)) == 0);
+  constexpr auto kDots = std::array{&dots<PlainDot, 1>, &dots<PlainDot, 2>, &dots<PlainDot, 3>, &dots<PlainDot, 4>};
+  for (const bool by_rows : {false, true}) {
+    if (by_rows && rows != 1) continue;
+    found = before;
+    kDots[static_cast<std::size_t>(gates - 1)](start, rows, depth, a.data(), lda, blocks, pairs.data(), found.data(),
+                                               ldc, bias.data(), by_rows);
+    CHECK(std::memcmp(found.data(), expected.data(), found.size() * sizeof(float)) == 0);
+  }
   if (rows != 1) return;
   found = before;
   row_product<float>(gates, start, true)(depth, a.data(), blocks, pairs.data(), half * width, found.data(),
@@ -136,11 +179,13 @@ void test_products(int gates, std::int64_t hidden, std::int64_t depth, std::int6
 }  // namespace
 
 int main() {
+  CHECK(bf16::bf16_dot_works<PlainDot>());
+  CHECK(!bf16::bf16_dot_works<WrongDot>());
   test_rounding();
   for (int gates = 1; gates <= 4; ++gates) {
     for (const std::int64_t hidden : {1, 7, 16, 61, 130}) {
       for (const std::int64_t depth : {1, 2, 5, 64, 65, 301, 1030}) {
-        for (const std::int64_t rows : {1, 2, 3, 12, 29}) {
+        for (const std::int64_t rows : {1, 2, 3, 12, 29, depth == 65 ? 100 : 13}) {
           for (const Start start : {Start::zero, Start::bias, Start::sum}) {
             test_products(gates, hidden, depth, rows, start);
           }
@@ -148,5 +193,6 @@ int main() {
       }
     }
   }
+  test_products(2, 40, 8205, 1, Start::bias);
   return check::result();
 }

@@ -5,6 +5,7 @@
 // k in one chain. The bits are therefore those of the float32 kernels run on rounded operands, and that is how they are
 // computed: activations and gradients stay float32 rows whose lower halves are zero, and weights are kept in half the
 // memory and widened in registers or in L1. What is gained is memory traffic, which is all there is to one sequence.
+// kernels/bf16_dot.hpp has the same products for processors with an instruction for them.
 //
 // A panel in bf16 holds two rows of k in one of the float32 panel: lane by lane, k even in the upper half and k + 1 in
 // the lower. Widening takes a mask or a shift. The last row of an odd depth has zeros in the lower halves.

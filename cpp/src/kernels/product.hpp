@@ -1,7 +1,7 @@
 // Products of rows of activations with packed panels of weights.
 #pragma once
 
-#include "kernels/bf16.hpp"
+#include "kernels/bf16_dot.hpp"
 
 LSTMCORE_BEGIN_NAMESPACE
 
@@ -121,6 +121,16 @@ RowProduct<T> row_product(int packs, Start start, bool bf16) noexcept {
   const auto of_weights = [start](auto packs_tag, auto bf16_tag) -> RowProduct<T> {
     constexpr int kPacks = decltype(packs_tag)::value;
     constexpr bool kBf16 = decltype(bf16_tag)::value;
+#if LSTMCORE_HAS_BF16_DOT
+    if constexpr (kBf16) {
+      using Dot = bf16::NativeDot;
+      if (bf16::uses_dot()) {
+        if (start == Start::bias) return &bf16::dot_row_product<Dot, kPacks, Start::bias>;
+        return start == Start::sum ? &bf16::dot_row_product<Dot, kPacks, Start::sum>
+                                   : &bf16::dot_row_product<Dot, kPacks, Start::zero>;
+      }
+    }
+#endif
     if (start == Start::bias) return &row_product<T, kPacks, Start::bias, kBf16>;
     return start == Start::sum ? &row_product<T, kPacks, Start::sum, kBf16>
                                : &row_product<T, kPacks, Start::zero, kBf16>;
@@ -143,6 +153,15 @@ void weight_product(bool bf16, int packs, Start start, std::int64_t rows, std::i
                     From from = From::cache) noexcept {
   if constexpr (std::is_same_v<T, float>) {
     if (bf16 && rows == 1) return row_product<T>(packs, start, true)(depth, a, 1, panel, 0, c, bias);
+#if LSTMCORE_HAS_BF16_DOT
+    if (bf16 && bf16::uses_dot()) {
+      using Dot = bf16::NativeDot;
+      if (packs == 1) return bf16::dot_product<Dot, 1>(start, rows, depth, a, lda, panel, c, ldc, bias);
+      if (packs == 2) return bf16::dot_product<Dot, 2>(start, rows, depth, a, lda, panel, c, ldc, bias);
+      if (packs == 3) return bf16::dot_product<Dot, 3>(start, rows, depth, a, lda, panel, c, ldc, bias);
+      return bf16::dot_product<Dot, 4>(start, rows, depth, a, lda, panel, c, ldc, bias);
+    }
+#endif
     if (bf16) {
       alignas(64) T wide[16384 / sizeof(T)];
       const std::int64_t width = std::int64_t{packs} * kLanes<T>;
