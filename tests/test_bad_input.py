@@ -6,6 +6,7 @@ What an estimator's own tests try out is not tried again here; this is about wha
 from __future__ import annotations
 
 import re
+from collections import deque
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -375,3 +376,28 @@ def test_arguments_of_plots() -> None:
         refused(lambda bad=bad: tagger.plot_learning_curve(bad), "ax")
         refused(lambda bad=bad: detector.plot(SEQUENCES, ax=bad), "ax")
     refused(lambda: tagger.plot_labels(SEQUENCES, 3), "y")
+
+
+def test_containers_that_are_as_good_as_lists() -> None:
+    pandas = pytest.importorskip("pandas")
+    ragged = [SEQUENCES[n, : 3 + n % 4] for n in range(12)]
+    tokens = [["ab", "c"], ["c"]] * 6
+    for kind, X, same, y in (
+        ("SequenceClassifier", ragged, pandas.Series(ragged), LABELS),
+        ("SequenceClassifier", SEQUENCES, deque(SEQUENCES), LABELS),
+        ("SequenceTranscriber", SEQUENCES, pandas.Series(list(SEQUENCES)), pandas.Series(STEPS[:, :2].tolist())),
+        ("SequenceTagger", SEQUENCES[:, :, 0], pandas.DataFrame(SEQUENCES[:, :, 0]), pandas.DataFrame(STEPS)),
+        ("SequenceTagger", tokens, pandas.Series(tokens), pandas.Series(tokens)),
+        ("SequenceEncoder", tokens, pandas.Series(tokens), None),
+    ):
+        case = Case(kind, SMALL, same, y)
+        fitted = case.fit(same, y)
+        results = [fitted.transform(data) if y is None else fitted.predict(data) for data in (X, same)]
+        assert [np.asarray(row).tolist() for row in results[0]] == [np.asarray(row).tolist() for row in results[1]]
+    message = refused(lambda: CASES[0].fit(deque(ragged), LABELS), "X")
+    assert message.endswith("got deque. Make a list of it: list(X).")
+
+
+def test_one_sequence_where_several_are_expected() -> None:
+    for case in CASES[:3]:
+        assert "One sequence of 6 steps is [X]" in refused(lambda case=case: case.use(SEQUENCES[0]), "X")

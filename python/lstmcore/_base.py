@@ -74,9 +74,10 @@ class SequenceReader:
                 if hasattr(self, "feature_names_in_"):
                     del self.feature_names_in_
         elif sequences.features != (expected := self._step_features()):
+            one = f" One sequence of {X.shape[0]} steps is [{name}]." if table and X.shape[1] == expected else ""
             raise ValueError(
                 f"{name} has {sequences.features} features, but {type(self).__name__} is expecting {expected} features "
-                f"as input. Expected (N, T, {expected}) or a list of (T_i, {expected}) arrays."
+                f"as input. Expected (N, T, {expected}) or a list of (T_i, {expected}) arrays.{one}"
             )
         return sequences
 

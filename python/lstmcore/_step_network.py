@@ -222,7 +222,12 @@ class StepNetwork:
             raise ValueError(
                 f"{name} has {x.features} features, but the model is expecting {self._config['inputs']} features as "
                 f"input. Expected (N, T, {self._config['inputs']}) or a list of (T_i, {self._config['inputs']}) arrays."
+                + (f" One sequence of {len(x.lengths)} steps is [{name}]." if self._looks_like_one(x) else "")
             )
+
+    def _looks_like_one(self, x: Steps) -> bool:
+        """Whether (T, I) was taken for N rows of one feature."""
+        return x.whole and x.features == 1 and bool((x.lengths == self._config["inputs"]).all())
 
     def test_input(self) -> Steps:
         lengths = np.array([3, 5])

@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._validation import SequenceArrays, holds_text, read_sequences
+from ._validation import SequenceArrays, as_list, holds_text, read_sequences
 
 __all__ = [
     "Steps",
     "Vocabulary",
     "as_characters",
-    "as_list",
     "object_array",
     "read_steps",
     "step_grid",
@@ -120,13 +119,6 @@ def object_array(items: Iterable[Any]) -> Array:
     return result
 
 
-def as_list(items: Any) -> Any:
-    """A column of a pandas frame as an array; anything else as it is."""
-    if getattr(items, "ndim", None) == 1 and hasattr(items, "to_numpy"):
-        return items.to_numpy(dtype=object)
-    return items
-
-
 def as_characters(X: Any, name: str) -> Any:
     """Texts among N sequences → lists of their characters; anything else as it is."""
     X = as_list(X)
@@ -146,6 +138,7 @@ def read_steps(X: Any, name: str, dtype: str) -> Steps:
     """X in any of the forms above. Errors name the argument, the sequence and the step."""
     if isinstance(X, (str, bytes)):
         raise TypeError(f"{name} is one text. Expected sequences of tokens: [{name}.split()] is one sequence.")
+    X = as_list(X)
     if holds_text(X):
         return _read_text(X, name)
     return steps_of(read_sequences(X, name), dtype)

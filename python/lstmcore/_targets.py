@@ -21,6 +21,7 @@ __all__ = [
     "check_first_classes",
     "check_same_classes",
     "distinct_classes",
+    "rows_of",
 ]
 
 Array = NDArray[Any]
@@ -42,6 +43,11 @@ def _as_array(y: Any, name: str, expected: str) -> Array:
         if mixed is not None:
             raise ValueError(f"{name}[{mixed}] is {y[mixed]!r}: labels that are text do not mix with others")
     return array
+
+
+def rows_of(y: Any) -> Any:
+    """The rows of a frame, (N, T), of which each is a sequence of labels; anything else as it is."""
+    return y.to_numpy() if hasattr(y, "iloc") and hasattr(y, "columns") else y
 
 
 def distinct_classes(classes: Any, least: int = 1) -> Array:
@@ -143,6 +149,7 @@ class LabelSequences:
 
     def _read_label_sequences(self, y: Any, reset: bool, name: str, classes: Any) -> Array:
         """(N,) objects: places in classes_, (L,) each."""
+        y = rows_of(y)
         if isinstance(y, str) or not (isinstance(y, (list, tuple)) or hasattr(y, "__array__")):
             raise TypeError(f"{name}: expected N sequences of labels, got {type(y).__name__}")
         arrays = []

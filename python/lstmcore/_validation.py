@@ -22,6 +22,7 @@ from . import _core
 
 __all__ = [
     "SequenceArrays",
+    "as_list",
     "check_count",
     "check_numbers",
     "check_resolution",
@@ -157,7 +158,7 @@ def check_numbers(X: Any, name: str) -> None:
             raise ValueError(f"{name}[0] is None. Expected an array (T, I) or (T,).")
         dimensions = 1 if isinstance(X[0], (int, float, np.number, np.bool_)) else 2
     else:
-        array = X if hasattr(X, "ndim") and hasattr(X, "dtype") else np.asarray(X)
+        array = X if hasattr(X, "ndim") and hasattr(X, "dtype") else _other_array(X, name)
         if array.ndim == 0 and array.dtype == object:
             advice = f" Make a list of it: list({name})." if hasattr(X, "__next__") else ""
             raise TypeError(f"{name}: {_EXPECTED}, got {type(X).__name__}.{advice}")
@@ -170,8 +171,16 @@ def check_numbers(X: Any, name: str) -> None:
         )
 
 
+def as_list(items: Any) -> Any:
+    """A column of a pandas frame as an array; anything else as it is."""
+    if getattr(items, "ndim", None) == 1 and hasattr(items, "to_numpy"):
+        return items.to_numpy(dtype=object)
+    return items
+
+
 def holds_text(X: Any) -> bool:
     """Whether any of the first tokens is text."""
+    X = as_list(X)
     if isinstance(X, np.ndarray) and X.dtype.kind in "UST":
         return True
     if not isinstance(X, (list, tuple)) and not (isinstance(X, np.ndarray) and X.dtype == object):
@@ -202,10 +211,15 @@ def is_table(X: Any, name: str = "X") -> bool:
         return True
     if isinstance(X, (list, tuple)):
         return _is_list_of_rows(X)
-    if isinstance(X, np.ndarray) or hasattr(X, "__array__"):
-        array = np.asarray(X)
-        return array.ndim < 3 and not _holds_sequences(array)
-    return True
+    array = _other_array(X, name)
+    return array.ndim < 3 and not _holds_sequences(array)
+
+
+def _other_array(X: Any, name: str) -> Array:
+    try:
+        return np.asarray(X)
+    except ValueError as error:  # sequences of other lengths in a container that is no list
+        raise TypeError(f"{name}: {_EXPECTED}, got {type(X).__name__}. Make a list of it: list({name}).") from error
 
 
 def _is_list_of_rows(items: Sequence[Any]) -> bool:

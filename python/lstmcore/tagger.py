@@ -18,7 +18,7 @@ from ._step_estimator import StepEstimator, as_written
 from ._step_model import StepModel
 from ._steps import Steps, object_array
 from ._tagger_network import StepTargets, TaggerNetwork
-from ._targets import check_first_classes, check_same_classes, distinct_classes
+from ._targets import check_first_classes, check_same_classes, distinct_classes, rows_of
 from ._validation import read_weights
 from .labelling.estimator import StepLabels
 from .metrics import bio_constraints
@@ -286,6 +286,7 @@ class SequenceTagger(StepLabels, StepEstimator):
         return samples, targets
 
     def _read_targets(self, y: Any, reset: bool, name: str, classes: Any = None) -> Array:
+        y = rows_of(y)
         if isinstance(y, str) or not (isinstance(y, (list, tuple)) or hasattr(y, "__array__")):
             raise TypeError(f"{name}: expected N sequences of labels, got {type(y).__name__}")
         arrays = []

@@ -14,9 +14,9 @@ from .._layer_network import LayerModel, Network
 from .._layer_training import LayerTrainer
 from .._parameters import FLOATS, RULES, Rule, choice, or_none, store
 from .._step_estimator import StepEstimator
-from .._steps import Steps, as_list
+from .._steps import Steps
 from .._targets import LabelSequences, check_first_classes
-from .._validation import read_weights
+from .._validation import as_list, read_weights
 from .model import TranslatorModel, as_sequences
 from .network import LONGEST, TranslatorNetwork
 from .training import SamplingTrainer
