@@ -1,8 +1,9 @@
 // Elementary functions and activations for packs and scalars: value, and derivative written from the value.
 //
 // exp is 2ⁿ·e^r with x = n·ln 2 + r, |r| ≤ ½ ln 2, and e^r − 1 as a Taylor polynomial whose remainder is below half an
-// ulp (degree 7 in float, 13 in double). tanh goes through exp(2x) − 1, so that small arguments keep their relative
-// accuracy. Largest errors found by cpp/tests/test_math.cpp: exp 1 ulp, logistic 2 ulp, tanh 3 ulp.
+// ulp (degree 7 in float, 13 in double). tanh goes through exp(2x) − 1 in double, so that small arguments keep their
+// relative accuracy, and is a quotient of two polynomials in float. Largest errors found by
+// cpp/tests/test_internal_math.cpp: exp 1 ulp, logistic 2 ulp, tanh 3 ulp in double and 6 ulp (3.6e-7) in float.
 #pragma once
 
 #include "math/pack.hpp"
@@ -28,7 +29,6 @@ struct ExpConstants<float> {
   static constexpr float kLn2Low = -2.12194440e-4F;
   static constexpr float kLowest = -87.0F;
   static constexpr float kHighest = 88.0F;
-  static constexpr float kTanhSaturates = 9.1F;  // tanh(9.1) rounds to 1
 };
 
 template <>
@@ -43,7 +43,7 @@ struct ExpConstants<double> {
   static constexpr double kLn2Low = 1.90821492927058770002e-10;
   static constexpr double kLowest = -708.0;
   static constexpr double kHighest = 709.0;
-  static constexpr double kTanhSaturates = 19.1;
+  static constexpr double kTanhSaturates = 19.1;  // tanh(19.1) rounds to 1
 };
 
 constexpr double inverse_factorial(int n) { return n <= 1 ? 1.0 : inverse_factorial(n - 1) / n; }
@@ -120,15 +120,37 @@ inline V logistic_derivative(V value) noexcept {
   return value * (constant<V>(1) - value);
 }
 
+/// x·P(x²)/Q(x²) for float. P and Q are of degree 4 with positive coefficients only, so that nothing cancels; fitted to
+/// tanh on [0, 9.1] by reweighted least squares (Lawson 1961), relative error 3.8e-8. It takes two thirds of the
+/// operations of the way through exp and half as long for one value: 7 of 55 ns of a step of 8 units, 24 of 220 of 32.
+template <class V>
+inline V rational_tanh(V x) noexcept {
+  const V limit = constant<V>(10);  // from 9.1 on the quotient is 1 or more
+  x = clamp(x, -limit, limit);
+  const V s = x * x;
+  const V square = s * s;
+  const V p_high = constant<V>(1.3242908338e-8) * s + constant<V>(2.0534123465e-5);
+  const V p_low = constant<V>(3.4912921494e-3) * s + constant<V>(1.3377501154e-1);
+  const V q_high = constant<V>(7.7324827175e-7) * s + constant<V>(3.2784239230e-4);
+  const V q_low = constant<V>(2.5860920689e-2) * s + constant<V>(4.6710821425e-1);
+  const V p = (p_high * square + p_low) * s + constant<V>(1);
+  const V q = (q_high * square + q_low) * s + constant<V>(1);
+  return clamp(p * x / q, constant<V>(-1), constant<V>(1));
+}
+
 template <class V>
 inline V tanh(V x) noexcept {
-  using C = ExpConstants<Scalar<V>>;
-  const V limit = constant<V>(C::kTanhSaturates);
-  V scale;
-  V p;
-  split_exp(constant<V>(2) * clamp(x, -limit, limit), scale, p);
-  const V expm1 = scale * p + (scale - constant<V>(1));
-  return expm1 / (expm1 + constant<V>(2));
+  if constexpr (sizeof(Scalar<V>) == 4) {
+    return rational_tanh(x);
+  } else {
+    using C = ExpConstants<Scalar<V>>;
+    const V limit = constant<V>(C::kTanhSaturates);
+    V scale;
+    V p;
+    split_exp(constant<V>(2) * clamp(x, -limit, limit), scale, p);
+    const V expm1 = scale * p + (scale - constant<V>(1));
+    return expm1 / (expm1 + constant<V>(2));
+  }
 }
 template <class V>
 inline V tanh_derivative(V value) noexcept {

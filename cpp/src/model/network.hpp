@@ -68,6 +68,7 @@ class Network {
       return std::any_of(v.begin(), v.end(), [from](double x) { return x != from; });
     };
     standardises_ = differs(input_mean_, 0.0) || differs(input_scale_, 1.0);
+    scales_outputs_ = differs(output_mean_, 0.0) || differs(output_scale_, 1.0);
   }
 
   /// Rounded rows as what they are made of. integers: [rows, columns]; scales: [rows].
@@ -216,7 +217,8 @@ class Network {
     }
     for (std::int64_t k = 0; k < config_.outputs; ++k) {
       const auto i = static_cast<std::size_t>(k);
-      out[k] = static_cast<T>(static_cast<double>(scores[k]) / output_scale_[i] + output_mean_[i]);
+      out[k] = !scales_outputs_ ? scores[k]
+                                : static_cast<T>(static_cast<double>(scores[k]) / output_scale_[i] + output_mean_[i]);
     }
   }
 
@@ -341,7 +343,7 @@ class Network {
   Head<T> head_;
   std::vector<T> parameters_;
   std::vector<double> input_mean_, input_scale_, output_mean_, output_scale_;
-  bool standardises_ = false;
+  bool standardises_ = false, scales_outputs_ = false;
   mutable Pool<Workspace> pool_;
   mutable ForkSafeLock packed_lock_;
   mutable std::shared_ptr<const PackedModel> packed_;

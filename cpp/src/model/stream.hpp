@@ -46,11 +46,13 @@ class Stream {
     const T* const h = stepping_.run(x);
     const T* const packed = packed_->top.data();
     const PoolingOverTime<T>& pooling = network_.pooling();
-    pooling.add(packed + network_.pooling_at(), h, steps_, carried_.data(), scratch_.data());
-    ++steps_;
     const T* pooled = h;
-    if (pooling.kind() != Pooling::last && pooling.kind() != Pooling::none) {
-      pooling.finish(carried_.data(), steps_, pooled_.data());
+    if (pooling.kind() == Pooling::last || pooling.kind() == Pooling::none) {
+      for (std::int64_t i = 0; i < pooling.width(); i += kLanes<T>) store(carried_.data() + i, load(h + i));
+      ++steps_;
+    } else {
+      pooling.add(packed + network_.pooling_at(), h, steps_, carried_.data(), scratch_.data());
+      pooling.finish(carried_.data(), ++steps_, pooled_.data());
       pooled = pooled_.data();
     }
     network_.head().forward(packed, 1, {pooled, pooling.width()}, {scores_.data(), network_.head().stride()}, head_,
