@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -108,14 +109,15 @@ def test_runs_forward_in_time_do_not_touch_each_other(example):
         np.testing.assert_allclose(y, alone.run([x])[0], rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("practice", ["1997", "today"])
+@pytest.mark.parametrize("practice", ["1997", "1997 without slope", "today"])
 @pytest.mark.parametrize("name", ["6a", "adding"])
 def test_gradient_of_the_readout(example, practice, name):
     """Of half the squared error, or the cross-entropy, by finite differences of the readout's weights."""
     networks, tasks, _ = example
     task = tasks.TASKS[name](22, 0)
-    if practice == "1997":
-        network = networks.Network1997(task.inputs, task.outputs, False, task.setup, 0)
+    if practice != "today":
+        setup = dataclasses.replace(task.setup, slope=practice == "1997")
+        network = networks.Network1997(task.inputs, task.outputs, False, setup, 0)
     else:
         network = networks.NetworkToday(task.inputs, task.outputs, False, task.classes, task.today, 0)
     X, targets = task.make(4, np.random.default_rng(0))
@@ -128,7 +130,9 @@ def test_gradient_of_the_readout(example, practice, name):
         outputs = network.activate(network.scores(rows, None))
         if practice == "today" and task.classes:
             return -(wanted * np.log(outputs)).sum() / 4
-        return 0.5 * ((outputs - wanted) ** 2).sum() / (1 if practice == "1997" else 4)
+        if practice == "1997 without slope":
+            return -(wanted * np.log(outputs) + (1 - wanted) * np.log(1 - outputs)).sum()
+        return 0.5 * ((outputs - wanted) ** 2).sum() / (4 if practice == "today" else 1)
 
     slopes = network.slope(network.activate(network.scores(rows, None)), wanted, 4)
     expected = slopes.T @ rows
@@ -208,6 +212,7 @@ def test_the_command(practice, name):
         (["--learning-rate", "nan"], "--learning-rate must be a number above 0"),
         (["--first-seed", "-1"], "--first-seed must be at least 0"),
         (["--practice", "1997", "--cell", "gru"], "the paper's are fixed"),
+        (["--practice", "today", "--no-slope"], "--no-slope is for --practice 1997"),
     ],
 )
 def test_wrong_arguments_are_named(example, monkeypatch, capsys, arguments, message):

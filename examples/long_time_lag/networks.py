@@ -30,6 +30,7 @@ class Setup1997:
     output_gate_bias: tuple[float, ...] | None = None
     biases: str = "all"  # "all" non-input units, "hidden" units, "gates" or "none"
     recurrent: bool = True  # hidden units read hidden units; False: and the output units read the input (tasks 2a, 2b)
+    slope: bool = True  # errors of the outputs are times the slope of their logistic, as those of a squared error are
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,9 @@ class Network1997(Network):
         return result
 
     def slope(self, outputs: Array, targets: Array, n: int) -> Array:
-        del n  # of E = 1/2 sum of squared errors, not of their mean
-        return (outputs - targets) * outputs * (1.0 - outputs)
+        del n  # of E = 1/2 sum of squared errors, not of their mean; without slope, of the cross-entropy
+        error = outputs - targets
+        return error * outputs * (1.0 - outputs) if self.setup.slope else error
 
     def update(self, gradients: dict[str, Array], dV: Array, dc: Array, d_scores: Array, inputs: Array | None) -> None:
         rate = np.float32(self.setup.learning_rate)
