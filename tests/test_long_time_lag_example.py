@@ -67,6 +67,33 @@ def test_initial_weights_and_biases(example):
     assert np.abs(network.weights["R_l0"]).max() > 0.08
 
 
+@pytest.mark.parametrize("truncated", [True, False])
+def test_error_leaves_the_cells_only_with_the_full_gradient(example, truncated):
+    """Gradient of the weights by finite differences, which the truncated one must not agree with."""
+    networks, tasks, _ = example
+    task = tasks.TASKS["6a"](20, 0)
+    network = networks.Network1997(8, 4, False, dataclasses.replace(task.setup, interval=0.5, truncated=truncated), 0)
+    network.setup = dataclasses.replace(network.setup, learning_rate=1.0)
+    X, targets = task.make(1, np.random.default_rng(0))
+    R = network.weights["R_l0"]
+
+    def loss():
+        return 0.5 * float(((network.outputs(X)[0].astype(np.float64) - targets[0]) ** 2).sum())
+
+    expected = np.empty(R.shape)
+    for index in np.ndindex(R.shape):
+        value, R[index] = R[index], R[index] + 0.05
+        up = loss()
+        R[index] = value - np.float32(0.05)
+        down = loss()
+        R[index] = value
+        expected[index] = (up - down) / 0.1
+    before = R.copy()
+    network.train(X, targets)
+    off = np.abs(before - R - expected).max() / np.abs(expected).max()
+    assert off < 0.02 if not truncated else off > 0.1, off
+
+
 @pytest.mark.parametrize("T", [41, 32])
 def test_learning_is_that_of_a_network_forward_in_time(example, T):
     """Weights after 40 strings of the Reber grammar: lstm1997 (float32) against plain NumPy without a backward pass."""
@@ -212,7 +239,8 @@ def test_the_command(practice, name):
         (["--learning-rate", "nan"], "--learning-rate must be a number above 0"),
         (["--first-seed", "-1"], "--first-seed must be at least 0"),
         (["--practice", "1997", "--cell", "gru"], "the paper's are fixed"),
-        (["--practice", "today", "--no-slope"], "--no-slope is for --practice 1997"),
+        (["--practice", "today", "--no-slope"], "--no-slope and --full-gradient are for --practice 1997"),
+        (["--full-gradient"], "--no-slope and --full-gradient are for --practice 1997"),
     ],
 )
 def test_wrong_arguments_are_named(example, monkeypatch, capsys, arguments, message):

@@ -30,6 +30,7 @@ class Setup1997:
     output_gate_bias: tuple[float, ...] | None = None
     biases: str = "all"  # "all" non-input units, "hidden" units, "gates" or "none"
     recurrent: bool = True  # hidden units read hidden units; False: and the output units read the input (tasks 2a, 2b)
+    truncated: bool = True  # gradient: errors flow back in time inside the cells only
     slope: bool = True  # errors of the outputs are times the slope of their logistic, as those of a squared error are
 
 
@@ -102,7 +103,10 @@ class Network:
 
 
 class Network1997(Network):
-    """Memory cell blocks, truncated gradient, logistic outputs, squared error; weights move after each sequence."""
+    """Memory cell blocks, truncated gradient, logistic outputs, squared error; weights move after each sequence.
+
+    The setup may ask for the full gradient, or for errors without the slope of the logistic: neither is the paper's.
+    """
 
     def __init__(self, inputs: int, outputs: int, every_step: bool, setup: Setup1997, seed: int) -> None:
         super().__init__(every_step)
@@ -114,7 +118,7 @@ class Network1997(Network):
             hidden_size=H,
             block_size=setup.block_size,
             gate_recurrence=setup.recurrent,
-            gradient="truncated",
+            gradient="truncated" if setup.truncated else "full",
         )
         rng = np.random.default_rng((seed, 1997))
         p = self.weights = self.layer.parameters
