@@ -123,7 +123,9 @@ def _summary(result: dict[str, Any]) -> str:
     return ", ".join(parts) + f", ratio {result['ratio']:.2f}"
 
 
-def fit_ours(recipe: Recipe, data: Any, seed: int, n_threads: int, *, max_iter: int) -> tuple[float, float]:
+def fit_ours(
+    recipe: Recipe, data: Any, seed: int, n_threads: int, *, max_iter: int, precision: str = "float32"
+) -> tuple[float, float]:
     """Seconds of fit(), and the score on the test part."""
     X_train, y_train, X_test, y_test = data
     kind = lstmcore.SequenceClassifier if recipe.score == "accuracy" else lstmcore.SequenceRegressor
@@ -138,6 +140,7 @@ def fit_ours(recipe: Recipe, data: Any, seed: int, n_threads: int, *, max_iter: 
         n_iter_no_change=None,  # exactly max_iter epochs
         random_state=seed,
         n_jobs=n_threads,
+        precision=precision,
     )
     start = time.perf_counter()
     model.fit(X_train, y_train)

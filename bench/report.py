@@ -6,6 +6,7 @@ python bench/report.py bench/results        reads results.json there, writes tab
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import statistics
@@ -26,15 +27,20 @@ STYLES = {
 INK, GRID = "#333333", "#dddddd"
 
 
+# Groups of rows with a mean of their own.
+MEANS = {"grid": "GEOMEAN of the grid", "off": "GEOMEAN off the grid"}
+
+
 def geometric_means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Geometric mean of the ratios peer / ours over the rows of group "grid", a mode, number of threads and peer."""
+    """Geometric mean of the ratios peer / ours over the rows of a group, a mode, number of threads and peer."""
     means = []
-    for threads, mode in _combinations(rows):
-        chosen = [r for r in rows if (r["threads"], r["mode"], r["group"]) == (threads, mode, "grid")]
+    for (threads, mode), group in itertools.product(_combinations(rows), MEANS):
+        chosen = [r for r in rows if (r["threads"], r["mode"], r["group"]) == (threads, mode, group)]
         for peer in _peers(chosen):
             ratios = [row["ratio"][peer] for row in chosen if peer in row["ratio"]]
             means.append(
                 {
+                    "group": group,
                     "threads": threads,
                     "mode": mode,
                     "peer": peer,
@@ -67,11 +73,12 @@ def tables(results: dict[str, Any]) -> str:
             ]
             for row in chosen
         ]
-        geomean = {m["peer"]: m for m in results["geomean"] if (m["threads"], m["mode"]) == (threads, mode)}
-        if geomean:
-            found = [f"{geomean[p]['ratio']:.2f}" if p in geomean else "" for p in peers]
-            empty = [""] * (1 + 3 * roofline)
-            lines.append(["**GEOMEAN of the grid**", *empty, *(f"**({text})**" if text else "" for text in found)])
+        for group, title in MEANS.items():
+            where = (group, threads, mode)
+            mean = {m["peer"]: m["ratio"] for m in results["geomean"] if (m["group"], m["threads"], m["mode"]) == where}
+            if mean:
+                empty = [""] * (1 + 3 * roofline)
+                lines.append([f"**{title}**", *empty, *(f"**({mean[p]:.2f})**" if p in mean else "" for p in peers)])
         title = f"### {MODES[mode].capitalize()}, {threads} thread{'s' * (threads > 1)} (ms)"
         extra = ["GFLOP/s", "GB/s", "of the floor"] if roofline else []
         parts.append(f"{title}\n\n" + _markdown(["network", OURS, *extra, *peers], lines))
@@ -87,6 +94,13 @@ def tables(results: dict[str, Any]) -> str:
     if results.get("steps"):
         lines = [[s["cell"], str(s["I"]), str(s["H"]), f"{s['us']:.3g}"] for s in results["steps"]]
         parts.append("### One step from C++, Model::step (µs)\n\n" + _markdown(["cell", "I", "H", OURS], lines))
+    if results.get("python_steps"):
+        lines = [
+            [s["cell"], str(s["I"]), str(s["H"]), *(f"{value:.3g}" for value in s["us"].values())]
+            for s in results["python_steps"]
+        ]
+        header = ["cell", "I", "H", *results["python_steps"][0]["us"]]
+        parts.append("### One step from Python (µs)\n\n" + _markdown(header, lines))
     if results["fits"]:
         lines = []
         for fit in results["fits"]:

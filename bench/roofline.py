@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,9 @@ def ceilings(programs: Path, n_threads: int, seconds: float) -> dict[str, Any]:
     return {"threads": n_threads, **_run(programs / "ceilings", str(n_threads), str(seconds))}
 
 
-def steps(programs: Path, seconds: float) -> list[dict[str, Any]]:
-    """One step from C++: [{"cell", "I", "H", "us"}, …]."""
-    found: list[dict[str, Any]] = _run(programs / "step", str(seconds))
+def steps(programs: Path, seconds: float, networks: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """One step from C++: [{"cell", "I", "H", "precision", "us"}, …]. networks: as the program takes them; its own."""
+    found: list[dict[str, Any]] = _run(programs / "step", str(seconds), *networks)
     return found
 
 

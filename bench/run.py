@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--output", default=str(Path(__file__).parent / "results"), metavar="FOLDER", help="(bench/results)"
     )
-    parser.add_argument("--worker", choices=("grid", "fits"), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=("grid", "fits", "steps"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     try:
         options.thread_counts = [int(text) for text in options.threads.split(",")]
@@ -92,7 +92,7 @@ def _orchestrate(options: argparse.Namespace, parser: argparse.ArgumentParser) -
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"meta": _meta(options), "rows": [], "fits": [], "import": []}
-    results |= {"ceilings": [], "steps": []}
+    results |= {"ceilings": [], "steps": [], "python_steps": []}
     failed = False
     programs = _native(parts)
     for part, key in (("grid", "rows"), ("fits", "fits")):
@@ -113,6 +113,10 @@ def _orchestrate(options: argparse.Namespace, parser: argparse.ArgumentParser) -
                 row["roofline"] = roofline.annotate(row, ceiling, row["steps_in_all"])
     if "steps" in parts and programs is not None:
         results["steps"] = roofline.steps(programs, options.seconds / 4)
+    if "steps" in parts:
+        entries = _in_subprocess(options, "steps", 1)
+        failed |= entries is None
+        results["python_steps"] = entries or []
     if "import" in parts:
         import footprint
 
@@ -197,6 +201,10 @@ def _work(options: argparse.Namespace) -> int:
         import fits
 
         entries = fits.run(options.quick, n_threads, options.rows)
+    elif options.worker == "steps":
+        import steps
+
+        entries = steps.measure(options.seconds / 4)
     else:
         import rows
 

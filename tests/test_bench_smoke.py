@@ -102,8 +102,8 @@ def test_geometric_means_tables_and_plots(grid):
     rows = [r for r in results["rows"] if (r["group"], r["mode"], r["threads"]) == ("grid", "inference", 1)]
     assert len(rows) == 2
     expected = (rows[0]["ratio"]["torch"] * rows[1]["ratio"]["torch"]) ** 0.5
-    means = {(m["threads"], m["mode"], m["peer"]): m["ratio"] for m in results["geomean"]}
-    assert means[1, "inference", "torch"] == pytest.approx(expected)
+    means = {(m["group"], m["threads"], m["mode"], m["peer"]): m["ratio"] for m in results["geomean"]}
+    assert means["grid", 1, "inference", "torch"] == pytest.approx(expected)
     table = (folder / "tables.md").read_text()
     assert table in done.stdout
     assert f"({expected:.2f})" in table
@@ -206,9 +206,20 @@ def test_dynamic_int8():
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()[2:]]
-    assert [line[0] for line in lines] == ["lstm 1x20x16x16", "lstm 4x20x32x32", "gru 3x12x8x16"]
+    assert [line[0] for line in lines] == ["lstm 1x20x16x16", "lstm 4x20x32x32", "lstm 3x7x5x13", "gru 3x12x8x16"]
     assert all(float(line[2]) > 0 and float(line[3]) > 0 and 0 < float(line[7]) < 0.02 for line in lines)
     assert all((line[4] != "") == (HAS_ONNX and line[0].startswith("lstm")) for line in lines)
+
+
+def test_bfloat16():
+    command = [sys.executable, str(BENCH / "bfloat16.py"), "--quick", "--no-steps", "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()]
+    names = ("lstm 1x20x16x16", "lstm 4x20x32x32", "lstm 3x7x5x13", "gru 3x12x8x16")
+    assert [line[0] for line in lines[2:10]] == [name for name in names for _ in range(2)]
+    assert all(float(cell) > 0 for line in lines[2:10] for cell in line[3:])
+    assert [line[0] for line in lines[13:]] == ["digits, accuracy", "adding problem T 20, mse"]
 
 
 def test_language_models():

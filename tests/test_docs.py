@@ -121,6 +121,8 @@ Path("another.txt").write_text("It was a night.", encoding="utf-8")
     "model-file": CLASSIFIER + 'model.save("model.safetensors")\n',
     "quantisation": CLASSIFIER,
     "dynamic-int8": CLASSIFIER,
+    "bfloat16": "rng = np.random.default_rng(0)\nX_train = X_test = rng.normal(size=(20, 6, 4))\n"
+    "y_train = y_test = np.arange(20) % 2\nx = np.ones((2, 6, 4), dtype='float32')\n",
     "tagging": "",
     "transcribing": """
 rng = np.random.default_rng(0)

@@ -216,6 +216,14 @@ def test_threads_change_no_bit(cell: str, N: int, bidirectional: bool) -> None:
     assert_bitwise(model.predict(x[:1], n_threads=1)[0], one[0], "alone")
 
 
+def test_threads_that_take_units_of_many_sequences() -> None:
+    model = make("lstm", I=24, H=256)
+    x = np.random.default_rng(3).standard_normal((23, 7, 24), dtype=np.float32)
+    one = model.predict(x, n_threads=1)
+    for n_threads in (2, 3, 4):
+        assert_bitwise(model.predict(x, n_threads=n_threads), one, f"{n_threads} threads")
+
+
 def test_inputs_of_every_size() -> None:
     """Zeros, numbers beyond any scale, and NaN, which spreads as it does through float32 layers."""
     model = make(H=12)

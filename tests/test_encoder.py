@@ -243,6 +243,18 @@ def test_step_gives_the_features_of_the_whole(layers: int, layer_mix: str) -> No
         SequenceEncoder(bidirectional=True, **QUICK).fit(X).step(both[0, 0])
 
 
+@pytest.mark.parametrize("cell", [*(cell for cell in lstmcore.cells() if cell != "xlstm"), "lstm-projected"])
+def test_step_mixes_the_layers_of_every_cell(cell: str) -> None:
+    """step takes each layer's output from the state h, transform from layers on their own."""
+    options = {"proj_size": 3} if cell == "lstm-projected" else None
+    settings = QUICK | {"cell": cell.split("-")[0], "cell_options": options, "hidden_size": 4, "max_iter": 1}
+    encoder = SequenceEncoder("next_step", output="steps", num_layers=3, layer_mix="concat", **settings).fit(X)
+    expected, state = encoder.transform([X[0]])[0], None
+    for t, x in enumerate(X[0]):
+        found, state = encoder.step(x, state)
+        np.testing.assert_allclose(found, expected[t], rtol=1e-10, atol=1e-13)
+
+
 def test_pretrained_classifier_and_tagger() -> None:
     classifier = SequenceClassifier(num_layers=2, bidirectional=True, **QUICK).fit(X, Y)
     encoder = SequenceEncoder(pretrained=classifier).fit(X)
@@ -282,6 +294,24 @@ def test_pretrained_language_model(unit: str) -> None:
         codes = np.array([network.vocabulary.code(token) for token in tokens], dtype=np.int32)
         expected, _, _ = network.layer_outputs(codes, np.array([len(codes)]), None, False)
         np.testing.assert_allclose(features, expected, rtol=1e-11)
+
+
+def test_pretrained_language_model_reads_text(tmp_path: Path) -> None:
+    texts = ["the cat", "a dogz"]
+    model = lstmcore.LanguageModel(num_layers=2, **QUICK).fit("the cat sat on the mat . the dog sat on the log . " * 5)
+    encoder = SequenceEncoder(pretrained=model, layer_mix="concat").fit(texts)
+    expected = encoder.transform([list(text) for text in texts])
+    for same in (texts, tuple(texts), np.array(texts), np.array(texts, dtype=object)):
+        np.testing.assert_array_equal(encoder.transform(same), expected)
+    encoder.save(tmp_path / "e.safetensors")
+    np.testing.assert_array_equal(lstmcore.load(tmp_path / "e.safetensors").transform(texts), expected)
+    np.testing.assert_array_equal(lstmcore.load_model(tmp_path / "e.safetensors").encode(texts), expected)
+    for bad, message in (("the cat", "X is one text. Expected a sequence"), (["a", ""], r"X\[1\] is empty")):
+        with pytest.raises((TypeError, ValueError), match=message):
+            encoder.transform(bad)
+    words = SequenceEncoder(**QUICK).fit([["the", "cat"], ["a", "dog"]])
+    with pytest.raises(TypeError, match=r"X\[0\] is one text, 'the cat'.*split"):
+        words.transform(texts)
 
 
 def test_pretrained_in_scikit_learn_and_in_files(tmp_path: Path) -> None:

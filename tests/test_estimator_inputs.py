@@ -231,7 +231,7 @@ BAD = {
     "3-D in a list": ([np.ones((2, 2, 2))] * 40, r"X\[0\] has 3 dimensions"),
     "complex": (np.ones((40, 5, 3), dtype=complex), "Complex data not supported"),
     "complex in a list": ([x + 1j for x in X], r"Complex data not supported: X\[0\]"),
-    "text": (np.full((40, 5, 3), "1.0"), "X has dtype <U3. Expected numbers"),
+    "text": (np.full((40, 5, 3), "1.0"), "X holds text. Expected numbers"),
     "dates": ([x.astype("datetime64[s]") for x in X], r"X\[0\] has dtype datetime64"),
     "words": (np.full((40, 5, 3), "a", dtype=object), "X has dtype object and is not numeric"),
     "one sequence": (X[0][:, 0], "Reshape your data"),

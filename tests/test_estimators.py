@@ -252,7 +252,7 @@ def test_unfitted(kind: Any) -> None:
         ({"max_norm": 0.0}, ValueError, "'max_norm'"),
         ({"gradient_noise": -1.0}, ValueError, "'gradient_noise'"),
         ({"device": "cuda"}, NotImplementedError, "device='cuda' is not implemented yet. Use 'cpu'"),
-        ({"precision": "bfloat16"}, NotImplementedError, "precision='bfloat16'.*'float32' or 'float64'"),
+        ({"precision": "bfloat16", "cell": "mlstm"}, ValueError, "precision: bfloat16 does not work with cell 'mlstm'"),
     ],
 )
 def test_bad_parameters(parameters: dict[str, Any], error: type[Exception], message: str) -> None:

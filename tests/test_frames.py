@@ -291,9 +291,9 @@ def test_refused_data() -> None:
         (X[:0], ValueError, "X: expected"),
         ([], ValueError, "X: an empty list"),
         ([X[0], X[1][:, :5]], ValueError, r"X\[1\]: frames of shape"),
-        ([X[0], "no"], TypeError, r"X\[1\]: expected real numbers"),
+        ([X[0], "no"], TypeError, r"X\[1\]: expected arrays of frames, got 'no'"),
         (X.astype(complex), TypeError, "X: expected real numbers"),
-        (None, TypeError, "X: expected real numbers"),
+        (None, TypeError, "X: expected arrays of frames, got None"),
         (1e300 * X.astype(float), ValueError, "NaN or infinite"),
     ):
         with pytest.raises(error, match=message):

@@ -288,7 +288,7 @@ USE_ERRORS: list[tuple[Callable[[LanguageModel], Any], type[Exception], str]] = 
     (lambda m: m.step("ab"), ValueError, "one character"),
     (lambda m: m.step(3), TypeError, "x: expected"),
     (lambda m: m.step([]), TypeError, "x: expected"),
-    (lambda m: m.step("a", {"h": 3}), ValueError, "state"),
+    (lambda m: m.step("a", {"h": 3}), TypeError, "state"),
     (lambda m: m.step(["a", "b"], m.step("a")[1]), ValueError, "state"),
 ]
 

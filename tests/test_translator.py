@@ -349,6 +349,14 @@ CHANGES: list[tuple[str, Any, str]] = [
 ]
 
 
+def test_file_of_a_translator_that_writes_nothing(tmp_path: Path) -> None:
+    translator = SequenceTranslator(**QUICK).fit(WORDS, UPPER)
+    translator.model_.network.parameters["head_b"][0] = 1000.0  # of the end
+    assert translator.predict(WORDS).tolist() == [""] * len(WORDS)
+    translator.save(tmp_path / "m.safetensors")
+    assert lstmcore.load(tmp_path / "m.safetensors").predict(WORDS).tolist() == [""] * len(WORDS)
+
+
 @pytest.mark.parametrize(("name", "value", "message"), CHANGES)
 def test_damaged_files_are_refused(name: str, value: Any, message: str, tmp_path: Path) -> None:
     translator = SequenceTranslator(**QUICK).fit(WORDS, UPPER)
@@ -371,7 +379,7 @@ REFUSED: list[tuple[dict[str, Any], Any, Any, str]] = [
     ({}, [""], ["A"], "X[0] is empty"),
     ({}, WORDS, list(range(10)), "y[0]: expected a sequence of labels"),
     ({}, WORDS, [["x", None]] * 10, "None and NaN are none"),
-    ({}, ["ab", None], ["A", "B"], "X[1]: expected a list or array of tokens, got NoneType"),
+    ({}, ["ab", None], ["A", "B"], "X[1]: expected a text or a sequence of tokens, got None"),
     ({}, WORDS, UPPER[:-1], "y has 9"),
     ({}, WORDS, [*UPPER[:-1], 3], "texts do not mix"),
     ({}, WORDS, [*UPPER[:-1], ["B"]], "texts do not mix"),

@@ -1,8 +1,9 @@
 // One step of one stream from C++, as an audio callback takes it: Model::step of one layer and a dense output.
 //
-//     step SECONDS [CELL:IxH …]          for example: step 0.2 lstm:1x32 gru:16x64
+//     step SECONDS [CELL:IxH[:bfloat16] …]          for example: step 0.2 lstm:1x32 gru:16x64 gru:16x64:bfloat16
 //
-// Prints a JSON list of {"cell", "I", "H", "us"}: microseconds, the median of many turns, the networks taking turns.
+// Prints a JSON list of {"cell", "I", "H", "precision", "us"}: microseconds, the median of many turns, the networks
+// taking turns.
 #include <lstmcore/lstmcore.hpp>
 
 #include <algorithm>
@@ -29,8 +30,11 @@ struct Network {
 Network make(const std::string& text) {
   char cell[32] = {};
   long long inputs = 0, hidden = 0;
-  if (std::sscanf(text.c_str(), "%31[^:]:%lldx%lld", cell, &inputs, &hidden) != 3) {
-    throw std::invalid_argument("expected CELL:IxH, for example lstm:16x64; got " + text);
+  int end = 0;
+  const int fields = std::sscanf(text.c_str(), "%31[^:]:%lldx%lld%n", cell, &inputs, &hidden, &end);
+  const std::string precision = fields == 3 ? text.substr(static_cast<std::size_t>(end)) : "?";
+  if (!precision.empty() && precision != ":bfloat16") {
+    throw std::invalid_argument("expected CELL:IxH or CELL:IxH:bfloat16, for example lstm:16x64; got " + text);
   }
   lstmcore::ModelConfig config;
   config.recurrent.cell = cell;
@@ -38,6 +42,7 @@ Network make(const std::string& text) {
   config.recurrent.hidden_size = hidden;
   config.recurrent.seed = 1;
   config.recurrent.n_threads = 1;
+  if (!precision.empty()) config.recurrent.precision = lstmcore::Precision::bfloat16;
   Network network;
   network.cell = cell;
   network.model = std::make_unique<lstmcore::Model>(config);
@@ -84,9 +89,10 @@ int main(int argc, char** argv) try {
     const auto middle = network.times.begin() + static_cast<std::ptrdiff_t>(network.times.size() / 2);
     std::nth_element(network.times.begin(), middle, network.times.end());
     const lstmcore::RecurrentConfig& config = network.model->config().recurrent;
-    std::printf("%s{\"cell\": \"%s\", \"I\": %lld, \"H\": %lld, \"us\": %.4g}", k == 0 ? "" : ",\n ",
-                network.cell.c_str(), static_cast<long long>(config.input_size),
-                static_cast<long long>(config.hidden_size), *middle);
+    std::printf("%s{\"cell\": \"%s\", \"I\": %lld, \"H\": %lld, \"precision\": \"%s\", \"us\": %.4g}",
+                k == 0 ? "" : ",\n ", network.cell.c_str(), static_cast<long long>(config.input_size),
+                static_cast<long long>(config.hidden_size),
+                config.precision == lstmcore::Precision::bfloat16 ? "bfloat16" : "float32", *middle);
   }
   std::printf("]\n");
   return 0;

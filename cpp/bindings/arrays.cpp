@@ -311,6 +311,53 @@ Batch read_batch(py::handle x, py::handle lengths, Dtype dtype, const BatchRules
   return batch;
 }
 
+Codes::Codes(py::handle value, const Batch& batch, const char* name) {
+  if (value.is_none()) return;
+  if (!batch.listed) {
+    const std::int64_t steps = batch.extents.front();
+    add(value, {name}, {batch.count(), steps}, "(N, T)");
+    const std::int32_t* first = arrays_.front().data();
+    for (std::int64_t n = 0; n < batch.count(); ++n) data_.push_back(first + n * steps);
+    return;
+  }
+  if (!PyList_Check(value.ptr()) && !PyTuple_Check(value.ptr())) {
+    throw py::type_error(std::string(name) + ": x was a list of sequences, so expected a list of " +
+                         std::to_string(batch.count()) + " vectors (T_i,), got " + type_of(value));
+  }
+  const py::tuple items = py::reinterpret_steal<py::tuple>(PySequence_Tuple(value.ptr()));
+  if (!items) throw py::error_already_set();
+  if (items.size() != batch.data.size()) {
+    throw py::value_error(std::string(name) + ": expected " + std::to_string(batch.count()) + " vectors, got " +
+                          std::to_string(items.size()));
+  }
+  for (std::size_t n = 0; n < batch.data.size(); ++n) {
+    add(items[n], {name, static_cast<std::int64_t>(n)}, {batch.extents[n]}, "(T,)");
+    data_.push_back(arrays_.back().data());
+  }
+}
+
+void Codes::add(py::handle value, const Where& where, std::initializer_list<std::int64_t> shape, const char* axes) {
+  const py::array array = read_numbers(value, where, "integers");
+  bool same = array.ndim() == static_cast<py::ssize_t>(shape.size());
+  py::ssize_t axis = 0;
+  for (const std::int64_t length : shape) same = same && extent(array, axis++) == length;
+  if (!same) throw py::value_error(expected_got(where.text(), std::string(axes) + " = " + shape_text(shape), array));
+  const char kind = array.dtype().kind();
+  if (kind != 'i' && kind != 'u') {
+    throw py::value_error(where.text() + ": expected integers, got dtype " +
+                          py::str(array.dtype()).cast<std::string>());
+  }
+  const bool narrow = kind == 'i' && array.itemsize() <= 4;
+  if (!narrow && array.size() > 0) {  // what does not fit would come out as another code
+    const auto outside = array.attr("max")().cast<py::int_>();
+    if (outside.attr("__gt__")(std::numeric_limits<std::int32_t>::max()).cast<bool>()) {
+      throw py::value_error(where.text() + ": expected integers below 2^31, got " +
+                            py::str(outside).cast<std::string>());
+    }
+  }
+  arrays_.push_back(require(array, py::dtype::of<std::int32_t>()));
+}
+
 PerStep new_per_step(const Batch& batch, std::int64_t width) {
   PerStep result;
   if (batch.listed) {

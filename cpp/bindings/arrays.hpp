@@ -67,6 +67,19 @@ struct Batch {
   Sequences view() const noexcept { return {data.data(), lengths.data(), count(), features}; }
 };
 
+/// A code for each step of a batch, in its form; null where none are given.
+class Codes {
+ public:
+  Codes(py::handle value, const Batch& batch, const char* name);
+  const std::int32_t* const* pointers() const noexcept { return data_.empty() ? nullptr : data_.data(); }
+
+ private:
+  void add(py::handle value, const Where& where, std::initializer_list<std::int64_t> shape, const char* axes);
+
+  std::vector<py::array_t<std::int32_t>> arrays_;
+  std::vector<const std::int32_t*> data_;
+};
+
 /// How read_batch()'s errors call things, and what it expects.
 struct BatchRules {
   const char* name = "x";                     ///< of the argument

@@ -90,12 +90,18 @@ class ReleaseGil {
 /// `Recurrent`.
 struct RecurrentObject {
   explicit RecurrentObject(Recurrent&& built)
-      : layer(std::move(built)), state_names(interned(layer.states())), names(interned_tensor_names(layer.tensors())) {}
+      : layer(std::move(built)), state_names(interned(layer.states())), names(interned_tensor_names(layer.tensors())) {
+    for (std::size_t s = 0; s < state_names.size(); ++s) state_widths.push_back(layer.state_width(s));
+    layer.parameters_settled();
+  }
 
   Recurrent layer;
   std::vector<py::str> state_names;
   std::vector<py::str> names;
-  Tape spare;  ///< of the last training pass whose Python tape is gone: its memory serves the next one
+  std::vector<std::int64_t> state_widths;
+  py::dtype dtype = numpy_dtype(layer.config().dtype);
+  std::int64_t leases = 0;  ///< of its weights: Python has views of them that can be written
+  Tape spare;               ///< of the last training pass whose Python tape is gone: its memory serves the next one
 };
 
 /// `Tape`: the recorded pass, and everything it may refer to.
@@ -131,6 +137,8 @@ struct ModelObject {
   Model model;
   std::map<std::string, std::string> metadata;
   std::vector<py::str> names;
+  py::dtype dtype_object = numpy_dtype(dtype());
+  std::int64_t parameter_count = model.parameter_count();
   mutable Usage usage;
   std::uint64_t version = 0;  ///< counts changes of weights and preprocessing
 };
@@ -217,6 +225,29 @@ template <class T>
 py::object self_of(T& object) {
   return py::cast(&object, py::return_value_policy::reference);
 }
+
+/// What views of a layer's weights have as their base. It keeps the layer alive; while there is one, weights may change
+/// between any two calls.
+class WeightsLease {
+ public:
+  static py::object make(RecurrentObject& layer) {
+    auto lease = std::unique_ptr<WeightsLease>(new WeightsLease(layer));
+    py::capsule capsule(lease.get(), [](void* given) { delete static_cast<WeightsLease*>(given); });
+    static_cast<void>(lease.release());
+    return std::move(capsule);
+  }
+  ~WeightsLease() {
+    if (--layer_.leases == 0) layer_.layer.parameters_settled();
+  }
+  WeightsLease(const WeightsLease&) = delete;
+  WeightsLease& operator=(const WeightsLease&) = delete;
+
+ private:
+  explicit WeightsLease(RecurrentObject& layer) : owner_(self_of(layer)), layer_(layer) { ++layer_.leases; }
+
+  py::object owner_;
+  RecurrentObject& layer_;
+};
 
 /// Refuses pickling with a reason, in place of Python's "cannot pickle".
 template <class Class>

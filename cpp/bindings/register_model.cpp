@@ -1,8 +1,10 @@
 // Model and StreamState.
+#include "fast_method.hpp"
 #include "objects.hpp"
 #include "register.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -190,24 +192,66 @@ void bring_up_to_date(const ModelObject& self, StreamObject& stream) {
   stream.version = self.version;
 }
 
-py::array step(ModelObject& self, py::handle x, py::handle stream) {
+StreamObject& stream_of(const ModelObject& self, py::handle stream) {
   if (!py::isinstance<StreamObject>(stream)) {
     throw py::type_error("state: expected a StreamState from make_state(), got " + type_of(stream));
   }
   auto& state = stream.cast<StreamObject&>();
-  if (!state.owner.is(self_of(self))) throw py::value_error("state: made by another Model; use its own make_state()");
-  const RecurrentConfig& config = self.recurrent();
-  const py::array input = to_array(x, config.dtype, {"x"}, {config.input_size}, "(I,)");
-  py::array out = new_array(config.dtype, {self.model.config().outputs});
+  if (!state.owner.is(self_of(const_cast<ModelObject&>(self)))) {
+    throw py::value_error("state: made by another Model; use its own make_state()");
+  }
+  return state;
+}
+
+py::array run_step(const ModelObject& self, StreamObject& state, const void* x) {
+  py::array out = new_array(self.dtype(), {self.model.config().outputs});
   void* data = out.mutable_data();
   {
     const Shared use(self.usage, kModel);
     const Exclusive use_state(state.usage, "state");
     bring_up_to_date(self, state);
-    const ReleaseGil release(self.model.parameter_count() >= ReleaseGil::kWorthIt);
-    self.model.step(input.data(), state.state, data);
+    const ReleaseGil release(self.parameter_count >= ReleaseGil::kWorthIt);
+    self.model.step(x, state.state, data);
   }
   return out;
+}
+
+py::array step(ModelObject& self, py::handle x, py::handle stream) {
+  StreamObject& state = stream_of(self, stream);
+  const py::array input = to_array(x, self.dtype(), {"x"}, {self.recurrent().input_size}, "(I,)");
+  return run_step(self, state, input.data());
+}
+
+/// Whether a step's features are as a stream's are as a rule: nothing has to be converted or refused.
+const void* plain_features(const ModelObject& self, PyObject* x, bool finite) {
+  const std::int64_t features = self.recurrent().input_size;
+  const void* const data = ready_data(x, self.dtype_object, {features});
+  if (data == nullptr || !finite) return data;
+  const auto all_finite = [features](const auto* values) {
+    return std::all_of(values, values + features, [](auto value) { return std::isfinite(value); });
+  };
+  const bool good = self.dtype() == Dtype::float32 ? all_finite(static_cast<const float*>(data))
+                                                   : all_finite(static_cast<const double*>(data));
+  return good ? data : nullptr;
+}
+
+py::object try_step(ModelObject& self, py::handle x, py::handle stream) {
+  StreamObject& state = stream_of(self, stream);
+  const void* const data = plain_features(self, x.ptr(), true);
+  if (data == nullptr) return py::none();
+  return run_step(self, state, data);
+}
+
+PyTypeObject* model_type = nullptr;
+PyTypeObject* stream_type = nullptr;
+
+template <bool kFinite>
+PyObject* quick_step(PyObject* instance, PyObject* const* arguments) {
+  const auto* self = plain_object<ModelObject>(instance, model_type);
+  auto* state = plain_object<StreamObject>(arguments[1], stream_type);
+  if (self == nullptr || state == nullptr || state->owner.ptr() != instance) return nullptr;
+  const void* const data = plain_features(*self, arguments[0], kFinite);
+  return data == nullptr ? nullptr : run_step(*self, *state, data).release().ptr();
 }
 
 // ---- pickling and text
@@ -265,6 +309,7 @@ void register_stream_state(py::module_& module) {
     return "<StreamState of " + py::repr(self.owner).cast<std::string>() + ">";
   });
   refuse_pickling(type, "it belongs to one Model of this process");
+  stream_type = reinterpret_cast<PyTypeObject*>(type.ptr());
 }
 
 }  // namespace
@@ -370,8 +415,10 @@ Raises
 ValueError
     The model is bidirectional, or its pooling is hopfield with updates.
 )");
-  type.def("step", &step, py::arg("x"), py::arg("state"),
-           R"(step(self, x, state)
+  model_type = reinterpret_cast<PyTypeObject*>(type.ptr());
+  type.def("step", &step, py::arg("x"), py::arg("state"));
+  FastMethod<&quick_step<false>, 2>::install(type, "step",
+                                             R"(step($self, x, state)
 --
 
 One step of one stream.
@@ -386,6 +433,14 @@ Returns
 -------
 ndarray (K,)
     What predict() would return for the sequence so far.
+)");
+  type.def("try_step", &try_step, py::arg("x"), py::arg("state"));
+  FastMethod<&quick_step<true>, 2>::install(type, "try_step",
+                                            R"(try_step($self, x, state)
+--
+
+step() for callers that look at x only where this returns None and has done nothing: unless x is a C-contiguous array (I,)
+of the model's dtype whose numbers are all finite.
 )");
   type.def_property_readonly(
       "metadata", [](const ModelObject& self) { return texts_object(self.metadata); },

@@ -1,8 +1,10 @@
 // Recurrent, Tape and Gradients.
+#include "fast_method.hpp"
 #include "objects.hpp"
 #include "register.hpp"
 #include "states.hpp"
 
+#include <array>
 #include <cstring>
 #include <utility>
 
@@ -53,10 +55,12 @@ std::int64_t output_width(const Recurrent& layer) { return layer.output_width();
 
 // ---- the three passes
 
-py::tuple forward(RecurrentObject& self, py::handle x, py::handle state, py::handle lengths, py::handle training) {
+py::tuple forward(RecurrentObject& self, py::handle x, py::handle state, py::handle lengths, py::handle training,
+                  py::handle codes) {
   const RecurrentConfig& config = self.layer.config();
   const bool record = to_bool(training, "training");
   Batch batch = read_batch(x, lengths, config.dtype, {"x", config.input_size});
+  const Codes same(codes, batch, "codes");
   const GivenStates initial = read_states(self, state, batch.count(), "state");
   const PerStep y = new_per_step(batch, output_width(self.layer));
   const NewStates final_state = new_states(self, batch.count());
@@ -64,8 +68,9 @@ py::tuple forward(RecurrentObject& self, py::handle x, py::handle state, py::han
   if (record) tape = std::move(self.spare);
   {
     const ReleaseGil release;
-    self.layer.forward(batch.view(), initial.pointers(), y.data.data(), final_state.data.data(),
-                       record ? &tape : nullptr);
+    Sequences sequences = batch.view();
+    sequences.codes = same.pointers();
+    self.layer.forward(sequences, initial.pointers(), y.data.data(), final_state.data.data(), record ? &tape : nullptr);
   }
   if (!record) return py::make_tuple(y.value, final_state.value);
   auto recorded = std::make_unique<TapeObject>(self_of(self), self, std::move(tape), std::move(batch));
@@ -145,6 +150,52 @@ py::tuple step(const RecurrentObject& self, py::handle x, py::handle state) {
   return py::make_tuple(std::move(y), next.value);
 }
 
+PyTypeObject* recurrent_type = nullptr;
+
+/// step() where nothing has to be converted.
+PyObject* quick_step(PyObject* instance, PyObject* const* arguments) {
+  const auto* self = plain_object<RecurrentObject>(instance, recurrent_type);
+  PyObject* const state = arguments[1];
+  if (self == nullptr || !PyDict_CheckExact(state)) return nullptr;
+  const Recurrent& layer = self->layer;
+  const RecurrentConfig& config = layer.config();
+  const std::size_t states = self->state_names.size();
+  std::array<py::object, 8> given;
+  if (config.reverse || config.bidirectional || states > given.size()) return nullptr;
+  if (PyDict_GET_SIZE(state) != static_cast<Py_ssize_t>(states)) return nullptr;
+  const void* const x = ready_data(arguments[0], self->dtype, {-1, config.input_size});
+  if (x == nullptr) return nullptr;
+  const auto count = static_cast<std::int64_t>(py::detail::array_proxy(arguments[0])->dimensions[0]);
+  for (std::size_t s = 0; s < states; ++s) {  // owned: looking up a key may run Python code, which could empty the dict
+    given[s] = py::reinterpret_borrow<py::object>(PyDict_GetItemWithError(state, self->state_names[s].ptr()));
+    if (given[s]) continue;
+    PyErr_Clear();
+    return nullptr;
+  }
+  std::array<const void*, given.size()> from{};
+  for (std::size_t s = 0; s < states; ++s) {
+    from[s] = ready_data(given[s].ptr(), self->dtype, {layer.layers(), count, self->state_widths[s]});
+    if (from[s] == nullptr) return nullptr;
+  }
+  std::array<void*, given.size()> to{};
+  py::dict next;
+  for (std::size_t s = 0; s < states; ++s) {
+    py::array array = new_array(config.dtype, {layer.layers(), count, self->state_widths[s]});
+    to[s] = array.mutable_data();
+    std::memcpy(to[s], from[s], static_cast<std::size_t>(array.nbytes()));
+    if (PyDict_SetItem(next.ptr(), self->state_names[s].ptr(), array.ptr()) != 0) throw py::error_already_set();
+  }
+  py::array y = new_array(config.dtype, {count, layer.output_width()});
+  void* const output = y.mutable_data();
+  {
+    const ReleaseGil release(layer.parameter_count() * count >= ReleaseGil::kWorthIt);
+    layer.step(x, count, to.data(), output);
+  }
+  PyObject* const result = PyTuple_Pack(2, y.ptr(), next.ptr());
+  if (result == nullptr) throw py::error_already_set();
+  return result;
+}
+
 // ---- construction, pickling, text
 
 std::unique_ptr<RecurrentObject> build(const RecurrentConfig& config) {
@@ -160,7 +211,7 @@ std::unique_ptr<RecurrentObject> construct(py::handle cell, py::handle input_siz
                                            py::handle dtype, py::handle seed, py::handle n_threads,
                                            py::handle variational_dropout, py::handle recurrent_dropout,
                                            py::handle zoneout_hidden, py::handle zoneout_cell,
-                                           py::handle learn_initial_state, py::handle reverse,
+                                           py::handle learn_initial_state, py::handle reverse, py::handle precision,
                                            const py::kwargs& cell_options) {
   py::dict fields;
   fields["cell"] = cell;
@@ -176,6 +227,7 @@ std::unique_ptr<RecurrentObject> construct(py::handle cell, py::handle input_siz
   fields["learn_initial_state"] = learn_initial_state;
   fields["reverse"] = reverse;
   fields["dtype"] = dtype;
+  fields["precision"] = precision;
   fields["seed"] = seed;
   fields["n_threads"] = n_threads;
   fields["cell_options"] = cell_options;
@@ -201,6 +253,7 @@ std::pair<std::unique_ptr<RecurrentObject>, py::dict> restore_state(const py::di
   const py::array weights =
       to_array(state_entry(state, "weights"), layer.config().dtype, {"weights"}, {layer.parameter_count()}, "(P,)");
   std::memcpy(layer.parameters(), weights.data(), static_cast<std::size_t>(weights.nbytes()));
+  layer.parameters_settled();
   return {std::move(self), to_dict(state_entry(state, "attributes"), "attributes")};
 }
 
@@ -221,6 +274,7 @@ std::string describe(const py::object& instance) {
   }
   if (config.learn_initial_state) text += ", learn_initial_state=True";
   text += std::string(", dtype='") + dtype_name(config.dtype) + "'";
+  if (config.precision != Precision::same_as_dtype) text += std::string(", precision='") + precision_name(config) + "'";
   for (const auto& [name, value] : options_object(config.cell_options)) {
     text += ", " + name.cast<std::string>() + "=" + repr_of(value);
   }
@@ -269,7 +323,7 @@ void register_recurrent(py::module_& module) {
 
   py::class_<RecurrentObject> type(
       module, "Recurrent",
-      R"(Recurrent(cell='lstm', input_size, hidden_size, num_layers=1, bidirectional=False, dropout=0.0, dtype='float32', seed=0, n_threads=None, variational_dropout=0.0, recurrent_dropout=0.0, zoneout_hidden=0.0, zoneout_cell=0.0, learn_initial_state=False, reverse=False, **cell_options)
+      R"(Recurrent(cell='lstm', input_size, hidden_size, num_layers=1, bidirectional=False, dropout=0.0, dtype='float32', seed=0, n_threads=None, variational_dropout=0.0, recurrent_dropout=0.0, zoneout_hidden=0.0, zoneout_cell=0.0, learn_initial_state=False, reverse=False, precision=None, **cell_options)
 
 A stack of recurrent layers: forward, backpropagation through time, and single steps. Batch first.
 
@@ -307,6 +361,10 @@ learn_initial_state : bool
 reverse : bool
     Every layer reads each sequence from its last real step to its first; y stays in the order of x. Not together with
     bidirectional.
+precision : {None, 'bfloat16'}
+    Of the products of weights with inputs, states and gradients. 'bfloat16': operands rounded to bf16, sums, states and
+    the weights themselves in float32; not with dtype 'float64', mlstm, xlstm and gates that feed back. None, or the name of
+    the dtype: as they are.
 **cell_options
     Options of the cell, as lstmcore.cells() lists them.
 
@@ -320,7 +378,7 @@ ValueError, TypeError
            py::arg("dropout") = 0.0, py::arg("dtype") = "float32", py::arg("seed") = 0,
            py::arg("n_threads") = py::none(), py::arg("variational_dropout") = 0.0, py::arg("recurrent_dropout") = 0.0,
            py::arg("zoneout_hidden") = 0.0, py::arg("zoneout_cell") = 0.0, py::arg("learn_initial_state") = false,
-           py::arg("reverse") = false);
+           py::arg("reverse") = false, py::arg("precision") = py::none());
 
   const auto property = [&type](const char* name, auto getter, const char* doc) {
     type.def_property_readonly(
@@ -339,6 +397,7 @@ ValueError, TypeError
   property("zoneout_cell", [](const RecurrentConfig& c) { return c.zoneout_cell; }, "Probability.");
   property("learn_initial_state", [](const RecurrentConfig& c) { return c.learn_initial_state; }, "As given.");
   property("dtype", [](const RecurrentConfig& c) { return numpy_dtype(c.dtype); }, "Element type.");
+  property("precision", &precision_name, "Of products: 'bfloat16', or the dtype.");
   property("seed", [](const RecurrentConfig& c) { return c.seed; }, "As given.");
   type.def_property(
       "n_threads", [](const RecurrentObject& self) { return threads_object(self.layer.config().n_threads); },
@@ -356,17 +415,19 @@ ValueError, TypeError
   type.def_property_readonly(
       "parameters",
       [](RecurrentObject& self) {
+        const py::object lease = WeightsLease::make(self);
         return tensor_views(self.layer.tensors(), self.names, self.layer.parameters(), self.layer.config().dtype,
-                            self_of(self));
+                            lease);
       },
       R"(Name -> writable view of the live weights: W_l0 (G*H, I), R_l0 (G*H, H), b_l0 (G*H,), then _l0_reverse, _l1 …
 
 The dict is new each time: write into the arrays (parameters["b_l0"][:] = 0), not into the dict. The views stay valid as
-long as they exist. Writing while another thread runs this layer gives that run some old and some new weights.)");
+long as they exist, and so long each call looks for changes; what is written through a bare address after the last view
+has gone stays unseen. Writing while another thread runs this layer gives that run some old and some new weights.)");
 
   type.def("forward", &forward, py::arg("x"), py::arg("state") = py::none(), py::arg("lengths") = py::none(),
-           py::arg("training") = false,
-           R"(forward(self, x, state=None, lengths=None, training=False)
+           py::arg("training") = false, py::arg("codes") = py::none(),
+           R"(forward(self, x, state=None, lengths=None, training=False, codes=None)
 --
 
 Runs N sequences.
@@ -381,6 +442,10 @@ lengths : (N,) integers, optional
     Steps in use of each sequence, 1 … T. All of them by default.
 training : bool
     Applies dropout and zoneout, and records a tape for backward().
+codes : (N, T) integers of at least 0, or list of (T_i,) where x was a list, optional
+    Steps with the same code must have the same x, as the rows of an embedding have. What depends on x alone is then
+    computed once for each code, where that is less work; backward() adds up the gradient of x at one of the steps of a
+    code and leaves zeros at the others, so that only its sum by code has a meaning.
 
 Returns
 -------
@@ -425,8 +490,10 @@ ValueError
 RuntimeError
     The tape is in use by another thread.
 )");
-  type.def("step", &step, py::arg("x"), py::arg("state") = py::none(),
-           R"(step(self, x, state=None)
+  type.def("step", &step, py::arg("x"), py::arg("state") = py::none());
+  recurrent_type = reinterpret_cast<PyTypeObject*>(type.ptr());
+  FastMethod<&quick_step, 2>::install(type, "step",
+                                      R"(step($self, x, state=None)
 --
 
 One step of N streams; equals forward() over the same steps.
@@ -447,6 +514,11 @@ Raises
 ------
 ValueError
     Shapes or keys that do not fit; a bidirectional or reverse layer.
+
+Notes
+-----
+Fastest with C-contiguous arrays of the layer's dtype, given by position, and while no view of parameters exists: as long
+as one does, each call compares all weights with those that it has packed.
 )");
   type.def(
       "init_state",

@@ -69,6 +69,16 @@ void require_access(const std::string& needed, int mode, py::handle path) {
   throw py::error_already_set();
 }
 
+/// None and the name of the dtype mean the same.
+Precision to_precision(py::handle value, Dtype dtype) {
+  if (value.is_none()) return Precision::same_as_dtype;
+  const std::string text = to_text(value, "precision");
+  if (text == "bfloat16") return Precision::bfloat16;
+  if (text == dtype_name(dtype)) return Precision::same_as_dtype;
+  throw py::value_error("precision: expected None, 'bfloat16' or the dtype, '" + std::string(dtype_name(dtype)) +
+                        "', got '" + text + "'");
+}
+
 void refuse_unknown_keys(const py::dict& fields, const std::string& name, const std::vector<std::string>& known) {
   for (const auto& item : fields) require_known(name, to_text(item.first, name + " key"), known);
 }
@@ -248,7 +258,7 @@ RecurrentConfig to_recurrent_config(const py::dict& fields, const std::string& n
   refuse_unknown_keys(fields, name,
                       {"cell", "input_size", "hidden_size", "num_layers", "bidirectional", "reverse", "dropout",
                        "variational_dropout", "recurrent_dropout", "zoneout_hidden", "zoneout_cell",
-                       "learn_initial_state", "dtype", "seed", "n_threads", "cell_options"});
+                       "learn_initial_state", "dtype", "precision", "seed", "n_threads", "cell_options"});
   const auto field = [&](const char* key) -> py::object {
     return fields.contains(key) ? py::object(fields[key]) : py::object();
   };
@@ -276,10 +286,15 @@ RecurrentConfig to_recurrent_config(const py::dict& fields, const std::string& n
     config.learn_initial_state = to_bool(value, "learn_initial_state");
   }
   if (const py::object value = field("dtype")) config.dtype = to_dtype(value, "dtype");
+  if (const py::object value = field("precision")) config.precision = to_precision(value, config.dtype);
   if (const py::object value = field("seed")) config.seed = to_seed(value, "seed");
   if (const py::object value = field("n_threads")) config.n_threads = to_threads(value, "n_threads");
   if (const py::object value = field("cell_options")) config.cell_options = to_options(value, "cell_options");
   return config;
+}
+
+const char* precision_name(const RecurrentConfig& config) noexcept {
+  return config.precision == Precision::bfloat16 ? "bfloat16" : dtype_name(config.dtype);
 }
 
 py::dict recurrent_config_object(const RecurrentConfig& config) {
@@ -297,6 +312,7 @@ py::dict recurrent_config_object(const RecurrentConfig& config) {
   result["zoneout_cell"] = config.zoneout_cell;
   result["learn_initial_state"] = config.learn_initial_state;
   result["dtype"] = dtype_name(config.dtype);
+  result["precision"] = precision_name(config);
   result["seed"] = config.seed;
   result["n_threads"] = threads_object(config.n_threads);
   result["cell_options"] = options_object(config.cell_options);

@@ -65,6 +65,8 @@ TrainerConfig to_trainer_config(py::handle value, const std::string& argument, b
 /// The keys of a recurrent configuration are those of Recurrent's constructor, and "cell_options".
 RecurrentConfig to_recurrent_config(const py::dict& fields, const std::string& name);
 py::dict recurrent_config_object(const RecurrentConfig& config);
+/// "bfloat16", or the name of the dtype.
+const char* precision_name(const RecurrentConfig& config) noexcept;
 
 /// recurrent, pooling, activation, outputs.
 ModelConfig to_model_config(py::handle value);

@@ -123,6 +123,76 @@ void streaming_equals_predict_without_allocation() {
   }
 }
 
+void one_output_of_a_stream_is_that_of_predict() {
+  for (const Dtype dtype : {Dtype::float32, Dtype::float64}) {
+    for (const std::int64_t hidden : {1, 8, 19, 70}) {
+      ModelConfig config = model_config("lstm", Pooling::last, Activation::identity, 1);
+      config.recurrent.hidden_size = hidden;
+      config.recurrent.dtype = dtype;
+      const Model model(config);
+      const auto run = [&](auto zero) {
+        using T = decltype(zero);
+        std::mt19937 random(7);
+        std::normal_distribution<T> normal;
+        std::vector<T> x(9 * 5);
+        for (T& value : x) value = normal(random);
+        const void* data = x.data();
+        const std::int64_t length = 9;
+        T whole, out = 0;
+        model.predict({&data, &length, 1, 5}, &whole);
+        StreamState state = model.make_state();
+        for (std::int64_t t = 0; t < length; ++t) model.step(x.data() + t * 5, state, &out);
+        CHECK_EQ(out, whole);
+      };
+      dtype == Dtype::float32 ? run(0.0F) : run(0.0);
+    }
+  }
+}
+
+void weights_may_change_until_they_are_settled() {
+  RecurrentConfig config;
+  config.input_size = 3;
+  config.hidden_size = 10;
+  Recurrent made(config);
+  Recurrent layer(std::move(made));
+  const std::vector<float> x{0.5F, -1.0F, 2.0F};
+  const auto step = [&] {
+    std::vector<float> h(10), c(10), y(10);
+    void* state[] = {h.data(), c.data()};
+    layer.step(x.data(), 1, state, y.data());
+    return y;
+  };
+  const auto write = [&layer](float value) { *static_cast<float*>(layer.parameters()) = value; };
+  auto* weights = static_cast<float*>(layer.parameters());
+  weights[0] = 1.0F;
+  const std::vector<float> first = step();
+  weights[0] = 2.0F;
+  const std::vector<float> second = step();
+  CHECK(second != first);
+  weights[0] = 3.0F;
+  layer.parameters_settled();
+  const std::vector<float> third = step();  // written before that, unseen so far
+  CHECK(third != second);
+  CHECK(step() == third);
+  write(3.0F);
+  CHECK(step() == third);
+  write(2.0F);
+  CHECK(step() == second);
+  layer.parameters_settled();
+  CHECK(step() == second);
+  write(1.0F);
+  layer.parameters_settled();
+  CHECK(step() == first);
+
+  std::vector<float> h(10), c(10), y(10);
+  void* state[] = {h.data(), c.data()};
+  allocations = 0;
+  counting = true;
+  for (int k = 0; k < 3; ++k) layer.step(x.data(), 1, state, y.data());
+  counting = false;
+  CHECK_EQ(allocations.load(), 0L);
+}
+
 void many_threads_predict_on_one_model() {
   const ModelConfig config = model_config("lstm", Pooling::mean, Activation::softmax, 4);
   const Model model(config);
@@ -284,6 +354,8 @@ void cancelling_leaves_the_weights_of_the_last_batch() {
 
 int main() {
   streaming_equals_predict_without_allocation();
+  one_output_of_a_stream_is_that_of_predict();
+  weights_may_change_until_they_are_settled();
   many_threads_predict_on_one_model();
   training_does_not_depend_on_threads();
   training_by_hand();

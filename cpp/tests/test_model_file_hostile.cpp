@@ -118,7 +118,7 @@ void test_hostile_headers(const TemporaryFolder& folder) {
       // the metadata
       {"\"format\":\"lstmcore\"", "\"format\":\"pt\"", "not a model of lstmcore (metadata 'format' is 'pt')"},
       {"\"format\":\"lstmcore\",", "", "not a model of lstmcore (metadata 'format' is missing)"},
-      {"\"format_version\":\"1\"", "\"format_version\":\"3\"", "format version '3' is unknown"},
+      {"\"format_version\":\"1\"", "\"format_version\":\"4\"", "format version '4' is unknown"},
       {"\"format_version\":\"1\"", "\"format_version\":\"2\"", "'quantization' is missing"},
       {"\"format_version\":\"1\",", "", "metadata 'format_version' is missing"},
       {"\"checksum\"", "\"chksum\"", "metadata 'checksum' is missing"},

@@ -126,9 +126,11 @@ def backtest(
     """
     from sklearn.base import clone
 
+    if not isinstance(refit, (bool, np.bool_)):
+        raise ValueError(f"refit must be True or False. Got {refit!r} instead.")
     horizon = int(forecaster.horizon if refit else forecaster.horizon_)
     step = horizon if step is None else step
-    season = season_length or forecaster.season_length or 1
+    season = (forecaster.season_length or 1) if season_length is None else season_length
     for name, value in (("n_origins", n_origins), ("step", step), ("season_length", season)):
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be an int >= 1. Got {value!r} instead.")

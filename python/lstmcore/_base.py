@@ -13,8 +13,8 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from . import _core
 from ._estimator import EpochEstimator
-from ._parameters import check_available, thread_count
-from ._validation import SequenceArrays, check_resolution, is_table, read_sequences
+from ._parameters import BFLOAT16, check_available, thread_count, weight_dtype
+from ._validation import SequenceArrays, check_numbers, check_resolution, is_table, read_sequences
 from .model import DYNAMIC_INT8, Model, Stream
 
 if TYPE_CHECKING:
@@ -45,10 +45,19 @@ class SequenceReader:
 
     def _read_sequences(self, X: Any, reset: bool, name: str = "X") -> SequenceArrays:
         """Checked sequences; sets (reset) or checks n_features_in_ and feature_names_in_."""
+        check_numbers(X, name)
         table = is_table(X, name)
         if table:
-            # NaN passes here: in a row's tail it means that the sequence is shorter.
-            array = check_array(X, dtype=[np.float64, np.float32], ensure_all_finite=False, input_name=name)
+            try:
+                # NaN passes here: in a row's tail it means that the sequence is shorter.
+                array = check_array(X, dtype=[np.float64, np.float32], ensure_all_finite=False, input_name=name)
+            except (TypeError, ValueError) as error:
+                message = str(error)
+                if message.startswith("Found array with"):
+                    raise ValueError(message.replace("array", f"array {name}", 1)) from error
+                if message.startswith(("could not convert", "float()", "Cannot cast")):
+                    raise type(error)(f"{name} is not numeric: {error}") from error
+                raise
             if reset or self._table:
                 try:
                     validate_data(self, X, reset=reset, skip_check_array=True)
@@ -217,7 +226,8 @@ class SequenceEstimator(SequenceReader, EpochEstimator):
                 "zoneout_hidden": float(self.zoneout_hidden),
                 "zoneout_cell": float(self.zoneout_cell),
                 "learn_initial_state": bool(self.learn_initial_state),
-                "dtype": self.precision,
+                "dtype": weight_dtype(self.precision),
+                "precision": self.precision,
                 "seed": seed,
                 "n_threads": thread_count(self.n_jobs),
                 "cell_options": dict(self.cell_options or {}),
@@ -229,7 +239,7 @@ class SequenceEstimator(SequenceReader, EpochEstimator):
         core = _core.Model(config)
         if self.standardize:
             mean, deviation = sequences.moments(weights)
-            check_resolution(mean, deviation, self.precision)
+            check_resolution(mean, deviation, weight_dtype(self.precision))
             target_mean, target_scale = self._target_scaling(targets, weights)
             core.set_preprocessing(mean, _inverse(deviation), target_mean, _inverse(target_scale))
         self.model_ = self._wrap(core)
@@ -260,7 +270,7 @@ class SequenceEstimator(SequenceReader, EpochEstimator):
             ("zoneout_hidden", recurrent["zoneout_hidden"]),
             ("zoneout_cell", recurrent["zoneout_cell"]),
             ("learn_initial_state", recurrent["learn_initial_state"]),
-            ("precision", recurrent["dtype"]),
+            ("precision", recurrent["precision"]),
         ):
             if getattr(self, name) != now:
                 raise ValueError(
@@ -295,10 +305,10 @@ class SequenceEstimator(SequenceReader, EpochEstimator):
         return _core.Trainer(self.model_.core, {**options, "seed": seed})
 
     def _for_core(self, samples: SequenceArrays) -> _core.Sequences:
-        return samples.to_core(self.precision)
+        return samples.to_core(weight_dtype(self.precision))
 
     def _check_available(self, parameters: Mapping[str, Any]) -> None:
-        check_available(parameters)
+        check_available(parameters, precisions=BFLOAT16)
 
     def _warn_of_settings(self) -> None:
         if self.dropout > 0 and self.num_layers == 1:
@@ -349,7 +359,8 @@ class SequenceEstimator(SequenceReader, EpochEstimator):
         ValueError
             Bidirectional model, wrong number of features, NaN or infinity.
         """
-        check_is_fitted(self, "model_")
+        if "model_" not in vars(self):  # many times as fast as check_is_fitted, which raises
+            check_is_fitted(self, "model_")
         return self.model_.step(x, state)
 
     @overload

@@ -97,6 +97,7 @@ class Recurrent:
         zoneout_cell: float = 0.0,
         learn_initial_state: bool = False,
         reverse: bool = False,
+        precision: str | None = None,
         **cell_options: bool | int | float | str,
     ) -> None:
         """input_size and hidden_size are required; cell options are those that cells() lists."""
@@ -124,6 +125,9 @@ class Recurrent:
     @n_threads.setter
     def n_threads(self, value: int | None) -> None: ...
     @property
+    def precision(self) -> str:
+        """Of products: "bfloat16", or the dtype."""
+    @property
     def variational_dropout(self) -> float: ...
     @property
     def recurrent_dropout(self) -> float: ...
@@ -150,6 +154,7 @@ class Recurrent:
         state: State | None = None,
         lengths: ArrayLike | None = None,
         training: bool = False,
+        codes: ArrayLike | Sequence[ArrayLike] | None = None,
     ) -> Any:
         """(y, state), or (y, state, tape) with training=True.
 
@@ -302,6 +307,8 @@ class Model:
     def make_state(self) -> StreamState: ...
     def step(self, x: ArrayLike, state: StreamState) -> Array:
         """One step of one stream: x (I,) → (K,); state is updated in place."""
+    def try_step(self, x: object, state: StreamState) -> Array | None:
+        """step(); None unless x is a C-contiguous array (I,) of the model's dtype, all finite."""
     @staticmethod
     def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         """Shapes of the parameters by name that a model of this configuration has, without making it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,6 +43,8 @@ class EpochEstimator(BaseEstimator):
 
     # Rules for constructor parameters that _parameters.RULES does not have, or has otherwise.
     _rules: Mapping[str, Rule] = {}
+    # Methods that other estimators have and this one has not → why, and what to do instead.
+    _absent: ClassVar[Mapping[str, str]] = {}
 
     # Constructor parameters that the methods below read; the subclasses list and document them.
     solver: str
@@ -61,6 +63,7 @@ class EpochEstimator(BaseEstimator):
     random_state: int | np.random.RandomState | None
     verbose: int
     n_jobs: int | None
+    device: str
     precision: str
 
     # Fitted attributes.
@@ -289,10 +292,12 @@ class EpochEstimator(BaseEstimator):
     def _read_eval_set(self, eval_set: Any) -> Validation:
         if isinstance(eval_set, list) and len(eval_set) == 1 and isinstance(eval_set[0], (tuple, list)):
             eval_set = eval_set[0]
-        if not isinstance(eval_set, (tuple, list)) or len(eval_set) not in (2, 3):
+        sets = isinstance(eval_set, list) and len(eval_set) > 1 and all(isinstance(item, tuple) for item in eval_set)
+        if not isinstance(eval_set, (tuple, list)) or len(eval_set) not in (2, 3) or sets:
+            elements = f"{len(eval_set)} elements" if isinstance(eval_set, (tuple, list)) else type(eval_set).__name__
             raise ValueError(
                 "eval_set must be (X, y) or (X, y, sample_weight). Got "
-                + (f"{len(eval_set)} elements" if isinstance(eval_set, (tuple, list)) else f"{type(eval_set).__name__}")
+                + (f"a list of {len(eval_set)} tuples" if sets else elements)
                 + " instead. Only one evaluation set is supported."
             )
         samples, targets = self._read(eval_set[0], eval_set[1], reset=False, prefix="eval_set ")
@@ -315,6 +320,9 @@ class EpochEstimator(BaseEstimator):
         The file holds weights as tensors and everything else as JSON; no pickle. `lstmcore.load_model`, and for
         sequence estimators the C++ `lstmcore::Model::load`, read the network from it. State of the optimiser is not
         kept.
+
+        path: str or os.PathLike. `lstmcore.ModelFileError` or OSError where it cannot be written, ValueError for labels
+        or parameters that JSON cannot hold.
         """
         check_is_fitted(self, "model_")
         from .persistence import save
@@ -327,6 +335,14 @@ class EpochEstimator(BaseEstimator):
         from .plotting import plot_learning_curve
 
         return plot_learning_curve(self, ax=ax)
+
+    if not TYPE_CHECKING:  # or no misspelt attribute would be found
+
+        def __getattr__(self, name: str) -> Any:
+            # Reached only for what does not exist; hasattr stays False.
+            reason = type(self)._absent.get(name)
+            more = "" if reason is None else f": {reason}"
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{more}", name=name, obj=self)
 
     def __getstate__(self) -> dict[str, Any]:
         # The optimiser's state lives in C++ and only as long as this process.

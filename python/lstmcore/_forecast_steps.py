@@ -34,6 +34,13 @@ class ForecastStream:
         return ForecastStream(self.y.copy(), self.past.copy(), self.future.copy())
 
 
+def _numbers(given: Any, name: str) -> Array:
+    try:
+        return np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"step: {name} is not numeric: {error}. Expected numbers, one row a stream.") from error
+
+
 class SteppingForecaster(WindowForecaster):
     """`update` and `step` of SequenceForecaster, and what its `predict` needs; not for use on its own."""
 
@@ -102,25 +109,23 @@ class SteppingForecaster(WindowForecaster):
         """
         check_is_fitted(self, "model_")
         layout = self.layout_
-        rows = np.asarray(x, dtype=np.float64)
+        rows = _numbers(x, "x")
         single = rows.ndim < 2
         rows = rows.reshape(1, -1) if single else rows
         N = len(rows)
-        known, ahead = (
-            np.zeros((N, *shape)) if given is None else np.asarray(given, dtype=np.float64).reshape(N, *shape_of)
-            for given, shape, shape_of in (
-                (past, (0,), (-1,)),
-                (future, (1 + self.horizon_, 0), (1 + self.horizon_, -1)),
-            )
-        )
+        known = _numbers(np.zeros((N, 0)) if past is None else past, "past")
+        ahead = _numbers(np.zeros((N, 1 + self.horizon_, 0)) if future is None else future, "future")
+        if single:
+            known, ahead = (given[None] if given.ndim == axes else given for given, axes in ((known, 1), (ahead, 2)))
         for name, array, expected in (
-            ("x", rows, layout.targets),
-            ("past", known, layout.past),
-            ("future", ahead, layout.future),
+            ("x", rows, (layout.targets,)),
+            ("past", known, (layout.past,)),
+            ("future", ahead, (1 + self.horizon_, layout.future)),
         ):
-            if array.ndim > 3 or array.shape[-1] != expected:
+            if not N or array.shape != (N, *expected):
                 raise ValueError(
-                    f"step: {name} has {array.shape[-1]} columns. Expected {expected} a stream, as in fit."
+                    f"step: {name} has shape {array.shape} for {N} stream(s). Expected (N, "
+                    f"{', '.join(map(str, expected))}), as many columns a stream as in fit."
                 )
             if not np.isfinite(array).all():
                 raise ValueError(f"step: {name} contains NaN or infinity. Drop the step or fill the gap.")
@@ -128,6 +133,12 @@ class SteppingForecaster(WindowForecaster):
         if state is None:
             empty = [np.zeros((N, 0, width)) for width in self._sizes(layout)]
             state = ForecastStream(*empty)
+        elif not isinstance(state, ForecastStream):
+            raise TypeError(
+                f"step: state is of type {type(state).__name__}. Expected what the last step returned, or None."
+            )
+        elif [part.shape[2] for part in (state.y, state.past, state.future)] != list(self._sizes(layout)):
+            raise ValueError("step: state is of a forecaster with other inputs. Pass what this one's step returned.")
         elif len(state) != N:
             raise ValueError(f"step: state is of {len(state)} stream(s), x has {N} row(s). Expected one row a stream.")
         state.y = np.concatenate([state.y, rows[:, None]], axis=1)[:, -layout.history :]

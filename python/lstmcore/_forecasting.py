@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from ._base import SequenceEstimator
-from ._parameters import RULES, Rule, thread_count
+from ._parameters import RULES, Rule, choice, thread_count, weight_dtype
 from ._validation import SequenceArrays, read_weights
 from ._windows import Layout, Panel, Windows, cut_windows, read_ahead, read_panel
 from .forecasting.calibration import correct, corrections, fit_apart, subset
@@ -180,7 +180,7 @@ class WindowForecaster(SequenceEstimator):
             self.n_features_in_ = layout.targets
         self._single = panel.single
         panel = self._standardised(panel)
-        windows = cut_windows(panel, layout, int(self.stride), self.precision)
+        windows = cut_windows(panel, layout, int(self.stride), weight_dtype(self.precision))
         sample_weight = read_weights(sample_weight, len(panel.y), "sample_weight")
         weights = None if sample_weight is None else sample_weight[windows.series]
         if weights is not None and not weights.any():
@@ -251,7 +251,7 @@ class WindowForecaster(SequenceEstimator):
             )
         given = [eval_set.get(name) for name in ("X", "y", "past", "future")]
         panel = self._read_panel(given[0], given[1], given[2], given[3], prefix="eval_set ")
-        return cut_windows(panel, self.layout_, int(self.stride), self.precision, "eval_set X"), None
+        return cut_windows(panel, self.layout_, int(self.stride), weight_dtype(self.precision), "eval_set X"), None
 
     def _context(self, y: Array, past: Array, future: Array) -> Context:
         start = max(len(y) - self.layout_.history, 0)
@@ -468,16 +468,11 @@ def _is_levels(value: Any) -> bool:
 FORECAST_RULES: dict[str, Rule] = {
     "window": Rule("an int >= 1", RULES["hidden_size"].accepts),
     "horizon": Rule("an int >= 1 (how many steps ahead to forecast)", RULES["hidden_size"].accepts),
-    "strategy": Rule("one of 'direct', 'recursive'", lambda value: value in ("direct", "recursive")),
-    "scaling": Rule(
-        "one of 'standard', 'mean', 'last', 'none'", lambda value: value in ("standard", "mean", "last", "none")
-    ),
+    "strategy": choice("direct", "recursive"),
+    "scaling": choice("standard", "mean", "last", "none"),
     "season_length": Rule("an int >= 1 or None", lambda value: value is None or RULES["hidden_size"].accepts(value)),
     "stride": Rule("an int >= 1", RULES["hidden_size"].accepts),
-    "loss": Rule(
-        "one of 'squared_error', 'absolute_error', 'huber', 'quantile', 'gaussian'",
-        lambda value: value in ("squared_error", "absolute_error", "huber", "quantile", "gaussian"),
-    ),
+    "loss": choice(*LOSSES),
     "calibrate": Rule("True or False", lambda value: isinstance(value, (bool, np.bool_))),
     "quantiles": Rule("a tuple of floats in (0, 1), rising", _is_levels),
 }

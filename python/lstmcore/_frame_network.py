@@ -347,6 +347,8 @@ def _numbers(value: Any, name: str, dtype: str, axes: tuple[int, int]) -> Array:
     """An array of finite real numbers of one of these numbers of axes, none of them empty."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: masked arrays are not supported")
+    if not hasattr(value, "__array__") and not isinstance(value, (list, tuple)):
+        raise TypeError(f"{name}: expected arrays of frames, got {value!r:.40}")
     try:
         array = np.asarray(value)
     except ValueError as error:

@@ -146,14 +146,17 @@ class NetworkCore:
             value[...] = weights[at : at + value.size].reshape(value.shape)
             at += value.size
 
+    def parts(self, x: Any, least: int = 1) -> list[Any]:
+        """Samples in batches of batch_size, or of `least` where that is more."""
+        count, size = len(x.lengths), max(self.batch_size, least)
+        if count <= size:
+            return [x]
+        return [x.subset(np.arange(start, min(start + size, count))) for start in range(0, count, size)]
+
     def predict(self, x: Any) -> Array:
         """Outputs for samples."""
-        count, size = len(x.lengths), self.batch_size
-        parts = [x]
-        if count > size:
-            parts = [x.subset(np.arange(start, min(start + size, count))) for start in range(0, count, size)]
         with np.errstate(all="ignore"):  # weights that have grown too large show in the outputs
-            outputs = [self.network.outputs(part) for part in parts]
+            outputs = [self.network.outputs(part) for part in self.parts(x)]
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
 

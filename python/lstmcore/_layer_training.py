@@ -12,8 +12,9 @@ How a new estimator is made
    - ``_network``: the network's class,
    - ``_architecture``: names of the constructor parameters that a network cannot change after it was made,
    - ``_rules``: rules for parameters that `_parameters.RULES` does not have,
-   - ``__init__`` with every parameter, those listed in `EpochEstimator` among them; the options of optimisers and
-     schedules that it leaves out (momentum, beta_1, …) have the values that SequenceClassifier gives them,
+   - ``__init__`` with every parameter, those listed in `EpochEstimator` among them, and `_parameters.store` as its
+     body; the options of optimisers and schedules that it leaves out (momentum, beta_1, …) have the values that
+     SequenceClassifier gives them,
    - ``_make_network(samples, targets, weights, seed)``: a network with fresh weights for this data,
    - ``_configure(network)``: hands on what may change between two calls of fit (label smoothing, dropout),
    - ``_cost()``, where a unit of ``lengths`` takes more multiply-adds than there are weights (pixels).
@@ -344,7 +345,7 @@ class LayerClassifier(ClassifierMixin, LabelTargets, LayerEstimator):
         return self._outputs(X)
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Logarithm of `predict_proba`; a probability that rounded to 0 gives minus infinity."""
+        """Logarithm of `predict_proba`; a probability that rounded to 0 gives minus infinity. X as for `fit`."""
         with np.errstate(divide="ignore"):
             result: Array = np.log(self._outputs(X))
         return result

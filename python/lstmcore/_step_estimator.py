@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from ._layer_training import LayerEstimator
-from ._parameters import RULES, Rule, check_available
+from ._parameters import BFLOAT16, RULES, Rule, check_available, choice, network_types, weight_dtype
 from ._step_network import vocabulary_of
 from ._steps import Steps
 from ._validation import check_resolution
 
-__all__ = ["StepEstimator", "as_written", "choice"]
+__all__ = ["RecurrentParameters", "StepEstimator", "as_written"]
 
 Array = NDArray[Any]
 
@@ -26,11 +26,39 @@ _ARCHITECTURE = (
 )  # fmt: skip
 
 
-def choice(*names: str) -> Rule:
-    return Rule("one of " + ", ".join(map(repr, names)), lambda value: isinstance(value, str) and value in names)
+class RecurrentParameters:
+    """Constructor parameters of estimators over recurrent layers; the classes list and document them."""
+
+    cell: str
+    cell_options: dict[str, Any] | None
+    hidden_size: int
+    num_layers: int
+    bidirectional: bool
+    dropout: float
+    recurrent_dropout: float
+    variational_dropout: float
+    precision: str
+
+    def _network_config(self, inputs: int, outputs: int, vocabulary: Any = None) -> dict[str, Any]:
+        """The entries that every StepNetwork's config has; inputs: of the layers."""
+        return {
+            "cell": self.cell,
+            "cell_options": dict(self.cell_options or {}),
+            "inputs": inputs,
+            "hidden_size": int(self.hidden_size),
+            "num_layers": int(self.num_layers),
+            "bidirectional": bool(self.bidirectional),
+            "outputs": outputs,
+            "dropout": float(self.dropout),
+            "variational_dropout": float(self.variational_dropout),
+            "recurrent_dropout": float(self.recurrent_dropout),
+            "vocabulary": vocabulary,
+            "embedding_size": None if vocabulary is None else inputs,
+            **network_types(self.precision),
+        }
 
 
-class StepEstimator(LayerEstimator):
+class StepEstimator(RecurrentParameters, LayerEstimator):
     """Base of SequenceTagger and its like; not for use on its own."""
 
     _architecture: ClassVar[tuple[str, ...]] = _ARCHITECTURE
@@ -42,20 +70,16 @@ class StepEstimator(LayerEstimator):
         "pooling": Rule("None: outputs are those of all steps", lambda value: value is None),
     }
 
-    cell: str
-    cell_options: dict[str, Any] | None
-    hidden_size: int
-    num_layers: int
-    bidirectional: bool
     inputs: str
     embedding_size: int
     min_frequency: int
     singleton_dropout: float
-    dropout: float
-    variational_dropout: float
-    recurrent_dropout: float
+    pooling: None
     bptt_steps: int | None
     standardize: bool
+
+    # Values of `precision` that the network can compute with.
+    _precisions: ClassVar[tuple[str, ...]] = BFLOAT16
 
     def _outputs_count(self) -> int:
         raise NotImplementedError
@@ -65,7 +89,7 @@ class StepEstimator(LayerEstimator):
         return {}
 
     def _check_available(self, parameters: Mapping[str, Any]) -> None:
-        check_available(parameters)
+        check_available(parameters, self._precisions)
         if parameters["bptt_steps"] is not None:
             raise NotImplementedError(
                 f"bptt_steps={parameters['bptt_steps']!r} is not implemented for {type(self).__name__} yet. Use None: "
@@ -73,8 +97,7 @@ class StepEstimator(LayerEstimator):
             )
 
     def _read_X(self, X: Any, reset: bool, name: str = "X") -> Steps:
-        precision = self.precision if reset else self.model_.dtype
-        samples: Steps = self._network.read(X, name, precision)
+        samples: Steps = self._network.read(X, name, weight_dtype(self.precision) if reset else self.model_.dtype)
         if not reset:
             return self.model_.network.prepare(samples, name)  # type: ignore[attr-defined, no-any-return]
         if samples.table is not None and self.inputs == "features":
@@ -91,29 +114,14 @@ class StepEstimator(LayerEstimator):
         vocabulary, rare = None, None
         if samples.table is not None:
             vocabulary, rare = vocabulary_of(samples, weights, int(self.min_frequency))
-        size = int(self.embedding_size)
-        config = {
-            "cell": self.cell,
-            "cell_options": dict(self.cell_options or {}),
-            "inputs": samples.features if vocabulary is None else size,
-            "hidden_size": int(self.hidden_size),
-            "num_layers": int(self.num_layers),
-            "bidirectional": bool(self.bidirectional),
-            "outputs": self._outputs_count(),
-            "dropout": float(self.dropout),
-            "variational_dropout": float(self.variational_dropout),
-            "recurrent_dropout": float(self.recurrent_dropout),
-            "vocabulary": vocabulary,
-            "embedding_size": None if vocabulary is None else size,
-            "dtype": self.precision,
-            **self._more_config(),
-        }
+        inputs = samples.features if vocabulary is None else int(self.embedding_size)
+        config = {**self._network_config(inputs, self._outputs_count(), vocabulary), **self._more_config()}
         network = self._network(config, seed)
         if rare is not None:
             network.constants["rare"][1:] = rare
         elif self.standardize:
             mean, deviation = network.standardise(samples, weights)
-            check_resolution(mean, deviation, self.precision)
+            check_resolution(mean, deviation, config["dtype"])
         return network
 
     def _configure(self, network: Any) -> None:
@@ -125,13 +133,14 @@ class StepEstimator(LayerEstimator):
 
     def _restore_fitted(self, model: Any, fitted: dict[str, Any]) -> None:
         super()._restore_fitted(model, fitted)
-        if self._built["precision"] != model.dtype:
-            raise ValueError(f"precision={self._built['precision']!r} for weights of {model.dtype}")
+        found = model.network.config.get("precision", model.dtype)
+        if self._built["precision"] != found:
+            raise ValueError(f"precision={self._built['precision']!r} for a network of {found}")
 
-    def _fitted_samples(self, X: Any) -> Steps:
+    def _fitted_samples(self, X: Any, name: str = "X") -> Steps:
         """X for the fitted model."""
         check_is_fitted(self, "model_")
-        samples = self._read_X(X, reset=False)
+        samples = self._read_X(X, reset=False, name=name)
         self._use_threads()
         return samples
 

@@ -22,6 +22,9 @@ class StepModel(LayerModel):
     `_step_network.StepNetwork` with decode(x), (N,) objects of class indices, and probabilities(scores).
     """
 
+    # Sequences decoded at a time, at least.
+    _together = 1
+
     def outputs(self, X: Any, n_jobs: int | None = None) -> Array:
         return self.core.predict(self._read(X, n_jobs))
 
@@ -31,11 +34,16 @@ class StepModel(LayerModel):
     def labels(self, x: Steps, **options: Any) -> Array:
         """(N,) objects: the labels of each sequence. options: of the network's decode."""
         assert self.classes is not None
-        size, network = self.core.batch_size, self._steps_network
-        parts = [np.arange(n, min(n + size, len(x.lengths))) for n in range(0, len(x.lengths), size)]
+        return object_array(self.classes[item] for item in self.codes(x, **options))
+
+    def codes(self, x: Steps, **options: Any) -> list[Array]:
+        """The same as indices in `classes`."""
         with np.errstate(all="ignore"):  # weights that have grown too large show in the outputs
-            found = [item for part in parts for item in network.decode(x.subset(part), **options)]
-        return object_array(self.classes[item] for item in found)
+            return [
+                item
+                for part in self.core.parts(x, self._together)
+                for item in self._steps_network.decode(part, **options)
+            ]
 
     def step(self, x: Any, state: Any = None) -> tuple[Array, Any]:
         """One step of one stream or of N: probabilities (K,) or (N, K), and the state for the next call."""
@@ -68,9 +76,9 @@ class StepModel(LayerModel):
 
 
 def check_state(state: Any, count: int) -> None:
-    """ValueError where a state cannot be what step returned for so many streams."""
+    """TypeError or ValueError where a state cannot be what step returned for so many streams."""
     if not isinstance(state, dict) or not all(isinstance(value, np.ndarray) for value in state.values()):
-        raise ValueError(f"state: expected what step returned, or None to start; got {type(state).__name__}")
+        raise TypeError(f"state: expected what step returned, or None to start; got {type(state).__name__}")
     for value in state.values():
         if value.ndim < 2 or value.shape[1] != count:
-            raise ValueError(f"state: it is of {value.shape[1] if value.ndim > 1 else 0} streams, x has {count}")
+            raise ValueError(f"state: it is of {value.shape[1] if value.ndim > 1 else 0} stream(s), x has {count}")

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from . import _core
 from ._dense_head import dense_init
 from ._labels import labels_from_json, labels_to_json
+from ._parameters import check_network_types
 from ._steps import Steps, Vocabulary, read_steps
+from ._validation import moments
 
 __all__ = ["StepNetwork", "engine_model", "recurrent_config", "scatter", "vocabulary_of"]
 
@@ -47,9 +49,9 @@ class StepNetwork:
 
     config: inputs (I), hidden_size, num_layers, outputs (K), dropout, variational_dropout, recurrent_dropout, cell,
     cell_options, bidirectional, vocabulary (None, or tokens as `_labels.labels_to_json` writes them), embedding_size
-    (None without vocabulary; else I is its size), dtype; and what `_extra` names. Parameters: "embedding" (V + 1, I),
-    those of the layers ("W_l0", …), "head_W" (K, H), "head_b" (K,). Constants: "mean" and "scale" (I,) of features,
-    "rare" (V + 1,) of tokens, 1 for those that singleton_dropout may hide.
+    (None without vocabulary; else I is its size), dtype, precision where it is "bfloat16"; and what `_extra` names.
+    Parameters: "embedding" (V + 1, I), those of the layers ("W_l0", …), "head_W" (K, H), "head_b" (K,). Constants:
+    "mean" and "scale" (I,) of features, "rare" (V + 1,) of tokens, 1 for those that singleton_dropout may hide.
     """
 
     # Further keys of the config.
@@ -111,10 +113,7 @@ class StepNetwork:
         """Sets mean and scale of features to those of the steps of x; returns mean and deviation."""
         values = x.values.astype(np.float64)
         of_steps = None if weights is None else np.repeat(weights, x.lengths)
-        mean = np.average(values, axis=0, weights=of_steps)
-        deviation = np.sqrt(np.average(np.square(values - mean), axis=0, weights=of_steps))
-        # The mean of a constant is off by rounding, so its deviation can be of that size instead of zero.
-        deviation[deviation <= 10 * np.finfo(np.float64).eps * np.abs(mean)] = 0.0
+        mean, deviation = moments(values, of_steps)
         self._constants["mean"][:] = mean
         self._constants["scale"][:] = 1.0 / np.where(deviation > 0.0, deviation, 1.0)
         return mean, deviation
@@ -136,9 +135,11 @@ class StepNetwork:
         found.random = random
         inputs, found.rows = self._inputs(x, random)
         if training:
-            found.h, found.state, found.tape = self._layer.forward(inputs, lengths=found.lengths, training=True)
+            found.h, found.state, found.tape = self._layer.forward(
+                inputs, lengths=found.lengths, training=True, codes=found.rows
+            )
         else:
-            found.h, found.state = self._layer.forward(inputs, lengths=found.lengths)
+            found.h, found.state = self._layer.forward(inputs, lengths=found.lengths, codes=found.rows)
         found.mask = None
         if random is not None and self._config["dropout"] > 0.0:
             keep = 1.0 - self._config["dropout"]
@@ -194,8 +195,8 @@ class StepNetwork:
             single = values.ndim == 1
             if values.ndim not in (1, 2) or values.shape[-1] != features or not values.size:
                 raise ValueError(f"x: expected shape ({features},) or (N, {features}), got {values.shape}")
-            if not np.isfinite(values).all():
-                raise ValueError("x contains NaN or infinity.")
+            if not (np.abs(values) <= np.finfo(self._config["dtype"]).max).all():
+                raise ValueError(f"x contains NaN, infinity or what {self._config['dtype']} cannot hold.")
             return values.reshape(-1, features), single
         single = isinstance(x, (str, int, np.integer))
         steps = self.read([[token] for token in ([x] if single else x)], "x", self._config["dtype"])
@@ -219,8 +220,8 @@ class StepNetwork:
             )
         if x.features != self._config["inputs"]:
             raise ValueError(
-                f"{name} has {x.features} features, but {type(self).__name__} is expecting {self._config['inputs']} "
-                "features as input."
+                f"{name} has {x.features} features, but the model is expecting {self._config['inputs']} features as "
+                f"input. Expected (N, T, {self._config['inputs']}) or a list of (T_i, {self._config['inputs']}) arrays."
             )
 
     def test_input(self) -> Steps:
@@ -239,7 +240,7 @@ class StepNetwork:
     @classmethod
     def shapes(cls, config: dict[str, Any]) -> tuple[Shapes, Shapes, str]:
         expected = (*_KEYS, *cls._extra)
-        if set(config) != set(expected):
+        if set(config) - {"precision"} != set(expected):
             raise ValueError(f"config: expected the entries {', '.join(expected)}, got {', '.join(map(str, config))}")
         for name in _SIZES:
             if type(config[name]) is not int or not 1 <= config[name] <= 2**31:
@@ -249,8 +250,7 @@ class StepNetwork:
                 raise ValueError(f"config: {name}: expected a number in [0, 1), got {config[name]!r}")
         if config["num_layers"] > 1000:
             raise ValueError(f"config: num_layers: expected at most 1000, got {config['num_layers']}")
-        if config["dtype"] not in ("float32", "float64"):
-            raise ValueError(f"config: dtype: expected 'float32' or 'float64', got {config['dtype']!r}")
+        check_network_types(config)
         if not isinstance(config["cell_options"], dict):
             raise ValueError(f"config: cell_options: expected an object, got {config['cell_options']!r}")
         I, K = config["inputs"], config["outputs"]
@@ -305,6 +305,7 @@ def recurrent_config(c: dict[str, Any]) -> dict[str, Any]:
         "variational_dropout": c["variational_dropout"],
         "recurrent_dropout": c["recurrent_dropout"],
         "dtype": c["dtype"],
+        "precision": c.get("precision"),
     }
 
 

@@ -14,9 +14,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._validation import SequenceArrays, read_sequences
+from ._validation import SequenceArrays, holds_text, read_sequences
 
-__all__ = ["Steps", "Vocabulary", "check_numbers", "holds_text", "object_array", "read_steps", "step_grid", "steps_of"]
+__all__ = [
+    "Steps",
+    "Vocabulary",
+    "as_characters",
+    "as_list",
+    "object_array",
+    "read_steps",
+    "step_grid",
+    "steps_of",
+]
 
 Array = NDArray[Any]
 
@@ -111,6 +120,28 @@ def object_array(items: Iterable[Any]) -> Array:
     return result
 
 
+def as_list(items: Any) -> Any:
+    """A column of a pandas frame as an array; anything else as it is."""
+    if getattr(items, "ndim", None) == 1 and hasattr(items, "to_numpy"):
+        return items.to_numpy(dtype=object)
+    return items
+
+
+def as_characters(X: Any, name: str) -> Any:
+    """Texts among N sequences → lists of their characters; anything else as it is."""
+    X = as_list(X)
+    if isinstance(X, np.ndarray) and (X.ndim != 1 or X.dtype.kind not in "UTO"):
+        return X
+    if not isinstance(X, (list, tuple, np.ndarray)) or not any(isinstance(item, str) for item in X):
+        return X
+    for n, item in enumerate(X):
+        if not isinstance(item, (str, list, tuple, np.ndarray)):
+            raise TypeError(f"{name}[{n}]: expected a text or a sequence of tokens, got {item!r:.40}")
+        if not len(item):
+            raise ValueError(f"{name}[{n}] is empty. Every sequence needs at least one character or token.")
+    return [list(str(item)) if isinstance(item, str) else item for item in X]
+
+
 def read_steps(X: Any, name: str, dtype: str) -> Steps:
     """X in any of the forms above. Errors name the argument, the sequence and the step."""
     if isinstance(X, (str, bytes)):
@@ -141,41 +172,6 @@ def steps_of(sequences: SequenceArrays, dtype: str) -> Steps:
         )
     whole = not isinstance(sequences.data, list) and bool((lengths == extents).all())
     return Steps(values, None, starts, lengths, extents, whole)
-
-
-def check_numbers(X: Any, name: str) -> None:
-    """Refuses what is no sequences of features at a glance, in words that say so."""
-    if X is None or isinstance(X, (str, bytes)):
-        raise TypeError(f"{name}: expected sequences of numbers, (N, T, I) or a list of arrays, got {X!r:.40}")
-    if isinstance(X, (list, tuple)) and not X:
-        raise ValueError(f"{name} is empty: expected at least one sequence, an array (T, I) or (T,) each.")
-    if holds_text(X):
-        raise ValueError(f"{name} holds text. Expected numbers: the features of every step, (N, T, I).")
-    numbers = isinstance(X, (list, tuple)) and isinstance(X[0], (int, float))
-    if numbers or (getattr(X, "ndim", 0) == 1 and X.dtype.kind in "iufb"):
-        raise ValueError(
-            f"{name} has 1 dimension: one series of {len(X)} steps? Reshape your data: as a list of one, [{name}]."
-        )
-
-
-def holds_text(X: Any) -> bool:
-    """Whether any of the first tokens is text."""
-    if isinstance(X, np.ndarray) and X.dtype.kind in "UST":
-        return True
-    if not isinstance(X, (list, tuple)) and not (isinstance(X, np.ndarray) and X.dtype == object):
-        return False
-    for item in X:
-        if isinstance(item, (str, bytes)):
-            return True
-        if isinstance(item, np.ndarray) and item.dtype.kind in "UST":
-            return True
-        if isinstance(item, (list, tuple)) or (isinstance(item, np.ndarray) and item.dtype == object):
-            first = next((token for token in item if token is not None), None)
-            if first is not None:
-                return isinstance(first, (str, bytes))
-        elif item is not None:
-            return False
-    return False
 
 
 def _read_text(X: Any, name: str) -> Steps:

@@ -12,10 +12,64 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from ._labels import class_weights, encode_labels
 from ._steps import object_array
+from ._validation import moments
 
-__all__ = ["LabelSequences", "LabelTargets", "NumberTargets"]
+__all__ = [
+    "LabelSequences",
+    "LabelTargets",
+    "NumberTargets",
+    "check_first_classes",
+    "check_same_classes",
+    "distinct_classes",
+]
 
 Array = NDArray[Any]
+
+
+def _as_array(y: Any, name: str, expected: str) -> Array:
+    """y as an array of at least one dimension; TypeError or ValueError for what is none, in words that name it."""
+    known = isinstance(y, (list, tuple)) or (hasattr(y, "__array__") and not isinstance(y, type))
+    if not known or getattr(y, "ndim", 1) == 0:
+        raise TypeError(f"{name}: expected {expected}, got {y!r:.40}")
+    try:
+        array = np.asarray(y)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected {expected}, got entries of different shapes") from error
+    if array.shape[0] == 0:
+        raise ValueError(f"{name} is empty: expected {expected}.")
+    if array.dtype.kind == "U" and isinstance(y, (list, tuple)) and array.ndim == 1:
+        mixed = next((n for n, label in enumerate(y) if not isinstance(label, str)), None)
+        if mixed is not None:
+            raise ValueError(f"{name}[{mixed}] is {y[mixed]!r}: labels that are text do not mix with others")
+    return array
+
+
+def distinct_classes(classes: Any, least: int = 1) -> Array:
+    """(K,) sorted labels from `classes` of partial_fit; ValueError where they are none."""
+    array = _as_array(classes, "classes", "the labels (K,) that any call will bring")
+    if array.ndim != 1:
+        raise ValueError(f"classes has shape {array.shape}. Expected (K,), the labels that any call will bring.")
+    if any(label is None or label != label for label in array.tolist()):
+        raise ValueError("classes holds None or NaN. Expected labels: text, integers, numbers or bool.")
+    known = np.unique(array)
+    if len(known) < least:
+        raise ValueError(f"classes has {len(known)} distinct label(s): at least {least} classes are needed.")
+    return known
+
+
+def check_first_classes(estimator: Any, classes: Any) -> None:
+    """ValueError where partial_fit has no classes from an earlier call either."""
+    if classes is None and not hasattr(estimator, "model_"):
+        raise ValueError(
+            "classes must be passed on the first call to partial_fit: all labels that any call will bring."
+        )
+
+
+def check_same_classes(classes: Any, known: Array) -> None:
+    """ValueError where a later call of partial_fit names others than the first."""
+    now = distinct_classes(classes)
+    if not np.array_equal(now, known):
+        raise ValueError(f"classes={now.tolist()!r} are not those of the first call, {known.tolist()!r}.")
 
 
 class LabelTargets:
@@ -25,6 +79,13 @@ class LabelTargets:
     classes_: Array
 
     def _read_targets(self, y: Any, reset: bool, name: str, classes: Any = None) -> Array:
+        if not hasattr(y, "toarray"):  # sparse: scikit-learn's own error says what to do
+            given = _as_array(y, name, "one label a sample, (N,)")
+            if given.ndim > 2:
+                raise ValueError(f"{name} should be a 1d array, got an array of shape {given.shape} instead.")
+            if given.dtype == object and given.ndim == 1 and any(label is None for label in given):
+                at = next(n for n, label in enumerate(given) if label is None)
+                raise ValueError(f"{name}[{at}] is None. Expected one label a sample.")
         labels = column_or_1d(y, warn=True)
         if labels.dtype.kind == "f":
             assert_all_finite(labels, input_name=name)
@@ -37,16 +98,10 @@ class LabelTargets:
                         f"{name} has only one class, {known.tolist()[0]!r}: at least 2 classes are needed."
                     )
             else:
-                known = np.unique(column_or_1d(classes))
-                if len(known) < 2:
-                    raise ValueError(
-                        f"classes has {len(known)} distinct label(s): {type(self).__name__} needs at least 2 classes."
-                    )
+                known = distinct_classes(classes, least=2)
             self.classes_ = known
-        elif classes is not None and not np.array_equal(np.unique(column_or_1d(classes)), self.classes_):
-            raise ValueError(
-                f"classes={np.unique(classes).tolist()!r} are not those of the first call, {self.classes_.tolist()!r}."
-            )
+        elif classes is not None:
+            check_same_classes(classes, self.classes_)
         return encode_labels(labels, self.classes_, name)
 
     def _loss_weights(self, y: Array, sample_weight: Array | None) -> Array | None:
@@ -72,8 +127,7 @@ class LabelTargets:
                 "class_weight='balanced' is not supported for partial_fit: the classes' shares in all the data are not "
                 "known. Compute the weights and pass them as a dict."
             )
-        if classes is None and not hasattr(self, "model_"):
-            raise ValueError("classes must be passed on the first call to partial_fit.")
+        check_first_classes(self, classes)
 
     def _score_outputs(self, outputs: Array, y: Array, sample_weight: Array | None) -> float:
         return float(np.average(np.argmax(outputs, axis=1) == y, weights=sample_weight))
@@ -106,13 +160,12 @@ class LabelSequences:
             raise ValueError(f"{name}: labels are text or integers; None and NaN are none")
         if len(flat):
             check_classification_targets(flat)
-        given = None if classes is None else np.unique(np.asarray(classes))
         if reset:
-            self.classes_ = np.unique(flat) if given is None else given
+            self.classes_ = np.unique(flat) if classes is None else distinct_classes(classes)
             if not len(self.classes_):
                 raise ValueError(f"{name} has no labels at all.")
-        elif given is not None and not np.array_equal(given, self.classes_):
-            raise ValueError(f"classes={given.tolist()!r} are not those of the first call, {self.classes_.tolist()!r}.")
+        elif classes is not None:
+            check_same_classes(classes, self.classes_)
         places = {label: k for k, label in enumerate(self.classes_.tolist())}
         found = []
         for n, array in enumerate(arrays):
@@ -134,9 +187,16 @@ class NumberTargets:
     _n_targets: int
 
     def _read_targets(self, y: Any, reset: bool, name: str, classes: Any = None) -> Array:
-        values = check_array(y, dtype=np.float64, ensure_2d=False, input_name=name)
-        if values.ndim not in (1, 2):
-            raise ValueError(f"{name} has {values.ndim} dimensions (shape={values.shape}). Expected (N,) or (N, K).")
+        if not hasattr(y, "toarray"):  # sparse: scikit-learn's own error says what to do
+            given = _as_array(y, name, "numbers (N,) or (N, K)")
+            if given.ndim > 2:
+                raise ValueError(f"{name} has {given.ndim} dimensions (shape={given.shape}). Expected (N,) or (N, K).")
+        try:
+            values = check_array(y, dtype=np.float64, ensure_2d=False, input_name=name)
+        except (TypeError, ValueError) as error:
+            if not str(error).startswith(("could not convert", "float()")):
+                raise
+            raise type(error)(f"{name} is not numeric: {error}. Expected numbers (N,) or (N, K).") from error
         single = values.ndim == 1
         values = values.reshape(len(values), -1)
         if reset:
@@ -147,11 +207,7 @@ class NumberTargets:
         return np.ascontiguousarray(values)
 
     def _target_scaling(self, y: Array, weights: Array | None) -> tuple[Array, Array]:
-        mean = np.average(y, axis=0, weights=weights)
-        deviation = np.sqrt(np.average(np.square(y - mean), axis=0, weights=weights))
-        # The mean of a constant is off by rounding, so its deviation can be of that size instead of zero.
-        deviation[deviation <= 10 * np.finfo(np.float64).eps * np.abs(mean)] = 0.0
-        return mean, deviation
+        return moments(y, weights)
 
     def _score_outputs(self, outputs: Array, y: Array, sample_weight: Array | None) -> float:
         """R², mean over the targets; NaN for fewer than two sequences, where it is undefined."""

@@ -12,16 +12,13 @@ from numpy.typing import NDArray
 from ._forest import Trees
 from ._layer_network import LayerModel
 from ._layer_training import LayerClassifier
-from ._parameters import RULES, Rule
+from ._parameters import RULES, Rule, choice, or_none
 from ._tree_network import NodeTargets, TreeNetwork
+from ._validation import moments
 
 __all__ = ["TreeEstimator", "node_items", "node_objects", "standardise"]
 
 Array = NDArray[Any]
-
-
-def _choice(*names: str) -> Rule:
-    return Rule("one of " + ", ".join(map(repr, names)), lambda value: isinstance(value, str) and value in names)
 
 
 class TreeEstimator:
@@ -29,10 +26,14 @@ class TreeEstimator:
 
     _network: ClassVar[Any] = TreeNetwork
     _architecture: ClassVar[tuple[str, ...]] = ("kind", "arity", "targets", "hidden_size", "num_layers", "precision")
+    _absent: ClassVar[Mapping[str, str]] = {
+        "quantize": "the integer runtime has no trees. lstmcore.load_model runs a saved model with NumPy alone.",
+        "step": "a tree has no order in time. Use predict.",
+    }
     _rules: Mapping[str, Rule] = {
-        "kind": _choice("child_sum", "nary"),
-        "arity": Rule("an int >= 1 or None", lambda value: value is None or RULES["hidden_size"].accepts(value)),
-        "targets": _choice("trees", "nodes"),
+        "kind": choice("child_sum", "nary"),
+        "arity": or_none(RULES["hidden_size"]),
+        "targets": choice("trees", "nodes"),
     }
 
     kind: str
@@ -125,9 +126,6 @@ def node_objects(items: list[NodeTargets]) -> Array:
 
 def standardise(network: TreeNetwork, values: Array, weights: Array | None, prefix: str) -> None:
     """Sets the network's mean and scale: (M, …) float64 values to mean 0 and deviation 1, constant ones to 0."""
-    mean = np.average(values, axis=0, weights=weights)
-    deviation = np.sqrt(np.average(np.square(values - mean), axis=0, weights=weights))
-    # The mean of a constant is off by rounding, so its deviation can be of that size instead of zero.
-    deviation[deviation <= 10 * np.finfo(np.float64).eps * np.abs(mean)] = 0.0
+    mean, deviation = moments(values, weights)
     network.constants[prefix + "mean"][:] = mean
     network.constants[prefix + "scale"][:] = 1.0 / np.where(deviation > 0.0, deviation, 1.0)

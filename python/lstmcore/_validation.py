@@ -20,7 +20,17 @@ from numpy.typing import NDArray
 
 from . import _core
 
-__all__ = ["SequenceArrays", "check_count", "check_resolution", "is_table", "read_sequences", "read_weights"]
+__all__ = [
+    "SequenceArrays",
+    "check_count",
+    "check_numbers",
+    "check_resolution",
+    "holds_text",
+    "is_table",
+    "moments",
+    "read_sequences",
+    "read_weights",
+]
 
 Array = NDArray[Any]
 
@@ -32,6 +42,7 @@ _PADDING = (
     "Fill the gap or drop the step. NaN is read as padding only where every feature is NaN from a step on to the end "
     "of the sequence."
 )
+_EXPECTED = "expected sequences of numbers, (N, T, I) or a list of arrays"
 # Sequences that are standardised at a time: bounds the float64 copy that the sums need.
 _CHUNK = 256
 
@@ -77,10 +88,7 @@ class SequenceArrays(NamedTuple):
         variance = np.zeros(self.features)
         for rows, row_weights in self._rows(weights):
             variance += row_weights @ np.square(rows - mean)
-        deviation = np.sqrt(variance / total)
-        # The mean of a constant is off by rounding, so its deviation can be of that size instead of zero.
-        deviation[deviation <= 10 * np.finfo(np.float64).eps * np.abs(mean)] = 0.0
-        return mean, deviation
+        return mean, _deviation(mean, variance / total)
 
     def _rows(self, weights: NDArray[np.float64]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """All real steps, some sequences at a time: (steps, I) and the weight of each step."""
@@ -124,6 +132,62 @@ class SequenceArrays(NamedTuple):
             advice = _PADDING if kind == "NaN" else "Clip it or drop the step."
             raise ValueError(f"Input {self._at(where)} contains {kind}. {advice}")
         return self
+
+
+def check_numbers(X: Any, name: str) -> None:
+    """Refuses what is no sequences of numbers at a glance, in words that say so."""
+    if X is None or isinstance(X, (str, bytes, type)):
+        raise TypeError(f"{name}: {_EXPECTED}, got {X!r:.40}")
+    if hasattr(X, "toarray"):
+        raise TypeError(
+            f"Sparse data was passed for {name}, but dense data is required. Use '.toarray()' to convert to a dense "
+            "array."
+        )
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise TypeError(
+            f"{name} is a masked array, whose mask would get lost. Pass {name}.filled(numpy.nan): NaN steps at "
+            "the end of a sequence are padding."
+        )
+    if isinstance(X, (list, tuple)) and not X:
+        raise ValueError(f"{name} is empty: expected at least one sequence, an array (T, I) or (T,) each.")
+    if holds_text(X):
+        raise ValueError(f"{name} holds text. Expected numbers: the features of every step, (N, T, I).")
+    if isinstance(X, (list, tuple)):
+        if X[0] is None:
+            raise ValueError(f"{name}[0] is None. Expected an array (T, I) or (T,).")
+        dimensions = 1 if isinstance(X[0], (int, float, np.number, np.bool_)) else 2
+    else:
+        array = X if hasattr(X, "ndim") and hasattr(X, "dtype") else np.asarray(X)
+        if array.ndim == 0 and array.dtype == object:
+            advice = f" Make a list of it: list({name})." if hasattr(X, "__next__") else ""
+            raise TypeError(f"{name}: {_EXPECTED}, got {type(X).__name__}.{advice}")
+        dimensions = 2 if array.ndim == 1 and _holds_sequences(np.asarray(array)) else array.ndim
+    if dimensions == 0:
+        raise ValueError(f"{name}: {_EXPECTED}, got the number {X!r:.40}. Reshape your data: one step is [[{name}]].")
+    if dimensions == 1:
+        raise ValueError(
+            f"{name} has 1 dimension: one series of {len(X)} steps? Reshape your data: as a list of one, [{name}]."
+        )
+
+
+def holds_text(X: Any) -> bool:
+    """Whether any of the first tokens is text."""
+    if isinstance(X, np.ndarray) and X.dtype.kind in "UST":
+        return True
+    if not isinstance(X, (list, tuple)) and not (isinstance(X, np.ndarray) and X.dtype == object):
+        return False
+    for item in X if getattr(X, "ndim", 1) else ():
+        if isinstance(item, (str, bytes)):
+            return True
+        if isinstance(item, np.ndarray) and item.dtype.kind in "UST":
+            return True
+        if isinstance(item, (list, tuple)) or (isinstance(item, np.ndarray) and item.dtype == object):
+            first = next((token for token in item if token is not None), None)
+            if first is not None:
+                return isinstance(first, (str, bytes))
+        elif item is not None:
+            return False
+    return False
 
 
 def is_table(X: Any, name: str = "X") -> bool:
@@ -175,11 +239,7 @@ def read_sequences(X: Any, name: str = "X") -> SequenceArrays:
     Floats stay float32 or float64, float16 becomes float32, integers and bool become float64; complex numbers, text,
     dates and objects are refused.
     """
-    if hasattr(X, "toarray"):
-        raise TypeError(
-            f"Sparse data was passed for {name}, but dense data is required. Use '.toarray()' to convert to a dense "
-            "array."
-        )
+    check_numbers(X, name)
     if isinstance(X, (list, tuple)) and not _is_list_of_rows(X):
         return _read_list(X, name)
     if hasattr(X, "iloc") and hasattr(X, "columns"):
@@ -210,6 +270,19 @@ def read_sequences(X: Any, name: str = "X") -> SequenceArrays:
     return SequenceArrays(array, lengths, array.shape[2], name).checked()
 
 
+def moments(values: Array, weights: Array | None) -> tuple[Array, Array]:
+    """Weighted mean and standard deviation over the first axis; a constant has deviation 0 exactly."""
+    mean = np.average(values, axis=0, weights=weights)
+    return mean, _deviation(mean, np.average(np.square(values - mean), axis=0, weights=weights))
+
+
+def _deviation(mean: Array, variance: Array) -> Array:
+    deviation = np.sqrt(variance)
+    # The mean of a constant is off by rounding, so its deviation can be of that size instead of zero.
+    deviation[deviation <= 10 * np.finfo(np.float64).eps * np.abs(mean)] = 0.0
+    return deviation
+
+
 def check_count(count: int, name: str, expected: int, reference: str) -> None:
     if count != expected:
         raise ValueError(
@@ -222,9 +295,11 @@ def read_weights(sample_weight: Any, count: int, name: str) -> NDArray[np.float6
     if sample_weight is None:
         return None
     try:
+        if np.asarray(sample_weight).dtype.kind not in "iufbO":
+            raise ValueError(f"dtype {np.asarray(sample_weight).dtype}")
         weights = np.array(sample_weight, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is not numeric: {error}") from error
+        raise ValueError(f"{name} is not numeric: {error}. Expected ({count},) weights >= 0, or None.") from error
     if weights.ndim == 0:
         weights = np.full(count, weights)
     if weights.shape != (count,):

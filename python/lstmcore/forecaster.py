@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._forecast_steps import ForecastStream, SteppingForecaster
 from ._forecasting import FORECAST_RULES, normal_quantile, pooled_r2
+from ._parameters import is_real, store
 from ._windows import cut_windows
 
 __all__ = ["ForecastStream", "SequenceForecaster"]
@@ -167,65 +168,7 @@ bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
-        self.window = window
-        self.horizon = horizon
-        self.strategy = strategy
-        self.scaling = scaling
-        self.season_length = season_length
-        self.stride = stride
-        self.cell = cell
-        self.cell_options = cell_options
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.bidirectional = bidirectional
-        self.pooling = pooling
-        self.pooling_options = pooling_options
-        self.head_sizes = head_sizes
-        self.head_activation = head_activation
-        self.head_dropout = head_dropout
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.variational_dropout = variational_dropout
-        self.zoneout_hidden = zoneout_hidden
-        self.zoneout_cell = zoneout_cell
-        self.learn_initial_state = learn_initial_state
-        self.loss = loss
-        self.huber_delta = huber_delta
-        self.quantiles = quantiles
-        self.calibrate = calibrate
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.learning_rate = learning_rate
-        self.schedule_factor = schedule_factor
-        self.schedule_every = schedule_every
-        self.momentum = momentum
-        self.nesterov = nesterov
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.rho = rho
-        self.epsilon = epsilon
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.clip_norm = clip_norm
-        self.clip_value = clip_value
-        self.max_norm = max_norm
-        self.gradient_noise = gradient_noise
-        self.bptt_steps = bptt_steps
-        self.checkpoint_steps = checkpoint_steps
-        self.standardize = standardize
-        self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.verbose = verbose
-        self.n_jobs = n_jobs
-        self.device = device
-        self.precision = precision
+        store(self, locals())
 
     # --- fitting -----------------------------------------------------------------------------------------------------
 
@@ -351,7 +294,9 @@ bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs
         kind, trained = self._fitted_decoding
         if kind == "point":
             raise ValueError("predict_quantiles: this network forecasts means. Fit with loss='quantile' or 'gaussian'.")
-        levels = tuple(quantiles) if quantiles is not None else (trained or tuple(self.quantiles))
+        levels = (trained or tuple(self.quantiles)) if quantiles is None else quantiles
+        if not isinstance(levels, (tuple, list, np.ndarray)) or not len(levels) or not all(map(is_real, levels)):
+            raise ValueError(f"quantiles: expected levels in (0, 1), such as (0.1, 0.9), or None. Got {levels!r}.")
         for level in levels:
             if kind == "quantile" and not any(abs(level - known) < 1e-9 for known in trained):
                 raise ValueError(f"quantiles: level {level!r} was not trained, those are {trained}. Fit with it.")
@@ -374,9 +319,10 @@ bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs
     def predict_interval(self, X: Any = None, coverage: float = 0.8, *, past: Any = None, future: Any = None) -> Array:
         """Central interval that holds the truth with this probability: `predict`'s shape and a last axis (low, high).
 
-        coverage: in (0, 1); for the loss "quantile" its two levels, (1 ± coverage)/2, must have been trained.
+        coverage: in (0, 1); for the loss "quantile" its two levels, (1 ± coverage)/2, must have been trained. X, past
+        and future as for `predict`.
         """
-        if not 0 < coverage < 1:
+        if not (is_real(coverage) and 0 < coverage < 1):
             raise ValueError(f"coverage must be a float in (0, 1). Got {coverage!r} instead.")
         levels = (round(0.5 - coverage / 2, 9), round(0.5 + coverage / 2, 9))
         return self.predict_quantiles(X, levels, past=past, future=future)
@@ -386,7 +332,7 @@ bptt_steps, checkpoint_steps, warm_start, shuffle, random_state, verbose, n_jobs
     ) -> float:
         """R² of forecasts from every window of X (with y joined to it, as in `fit`), all series and steps together.
 
-        sample_weight: (N,), of each series.
+        sample_weight: (N,), of each series; the rest as for `fit`.
         """
         from ._validation import read_weights
 

@@ -3,7 +3,8 @@
 # mypy: allow-subclassing-any, allow-untyped-calls
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._frame_network import CELLS, LOSSES, FrameNetwork, Frames
 from ._layer_network import LayerModel
 from ._layer_training import LayerEstimator
-from ._parameters import Rule
+from ._parameters import Rule, store
 from ._validation import check_count
 
 __all__ = ["FrameForecaster"]
@@ -122,6 +123,10 @@ class FrameForecaster(LayerEstimator):
     """
 
     _network = FrameNetwork
+    _absent: ClassVar[Mapping[str, str]] = {
+        "quantize": "the integer runtime has no convolutions. lstmcore.load_model runs a saved model with NumPy alone.",
+        "step": "a forecast starts from a sequence of frames. Call predict with the last of them, x[None].",
+    }
     _architecture = (
         "cell",
         "hidden_channels",
@@ -135,6 +140,16 @@ class FrameForecaster(LayerEstimator):
         "precision",
     )
     _rules = _RULES
+
+    cell: str
+    hidden_channels: int
+    kernel_size: int
+    num_layers: int
+    dilation: int
+    patch_size: int
+    horizon: int
+    loss: str
+    standardize: bool
 
     def __init__(
         self,
@@ -167,33 +182,7 @@ class FrameForecaster(LayerEstimator):
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
-        self.cell = cell
-        self.hidden_channels = hidden_channels
-        self.kernel_size = kernel_size
-        self.num_layers = num_layers
-        self.dilation = dilation
-        self.patch_size = patch_size
-        self.horizon = horizon
-        self.loss = loss
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.learning_rate = learning_rate
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.clip_norm = clip_norm
-        self.standardize = standardize
-        self.warm_start = warm_start
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.verbose = verbose
-        self.n_jobs = n_jobs
-        self.device = device
-        self.precision = precision
+        store(self, locals())
 
     # --- fitting -----------------------------------------------------------------------------------------------------
 
@@ -320,7 +309,8 @@ class FrameForecaster(LayerEstimator):
 
         X as for `fit`, every frame of it being the past; without an axis for C, forecasts have none either.
         """
-        return self.model_.as_predictions(self._outputs(X))
+        outputs = self._outputs(X)
+        return self.model_.as_predictions(outputs)
 
     def score(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
         """Skill against persistence: 1 − MSE / MSE of repeating the last frame seen.

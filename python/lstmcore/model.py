@@ -19,7 +19,7 @@ from ._validation import read_sequences
 if TYPE_CHECKING:
     from .edge.quantized_model import QuantizedModel
 
-__all__ = ["Model", "Stream", "load_model"]
+__all__ = ["Model", "Stream", "file_path", "load_model"]
 
 Array = NDArray[Any]
 
@@ -118,7 +118,7 @@ class Model:
         recurrent = self.config["recurrent"]
         direction = "bidirectional " if recurrent["bidirectional"] else ""
         quantization = self.config["quantization"]
-        kind = self.dtype if quantization == "none" else quantization
+        kind = recurrent["precision"] if quantization == "none" else quantization
         return (
             f"Model({direction}{recurrent['cell']}, I={recurrent['input_size']}, H={recurrent['hidden_size']}, "
             f"L={recurrent['num_layers']}, K={self.config['outputs']}, {kind})"
@@ -182,6 +182,10 @@ class Model:
             What `outputs` would give for the sequence so far.
         state : Stream
         """
+        if type(state) is Stream and state._single:
+            fast = self.core.try_step(x, state._states[0])  # what comes without a need for the checks below
+            if fast is not None:
+                return fast, state
         if self._reverse:
             raise ValueError("step: this model reads in reverse, so it needs the whole sequence. Use predict.")
         if self._bidirectional:
@@ -189,11 +193,11 @@ class Model:
                 "step: this model is bidirectional, so it needs the whole sequence. Use predict, or train with "
                 "bidirectional=False."
             )
-        steps = np.asarray(x, dtype=self._dtype)
+        steps = x if isinstance(x, np.ndarray) and x.dtype == self._dtype else self._converted(x)
         single = steps.ndim == 1
         if single:
             steps = steps[None]
-        if steps.ndim != 2 or steps.shape[1] != self._features:
+        if steps.ndim != 2 or steps.shape[1] != self._features or not len(steps):
             raise ValueError(
                 f"step: x has shape {np.shape(x)}. Expected ({self._features},), or (N, {self._features}) for N."
             )
@@ -211,6 +215,13 @@ class Model:
             )
         outputs = [self.core.step(row, one) for row, one in zip(steps, state._states, strict=True)]
         return (outputs[0] if single else np.stack(outputs)), state
+
+    def _converted(self, x: ArrayLike) -> Array:
+        try:
+            with np.errstate(over="ignore"):  # what becomes infinite is found by the check for that
+                return np.asarray(x, dtype=self._dtype)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"step: x is not numeric: {error}. Expected numbers ({self._features},).") from error
 
     @overload
     def quantize(  # type: ignore[overload-overlap]
@@ -290,6 +301,7 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     itself use `lstmcore.load`.
     Raises `lstmcore.ModelFileError` for a file that is damaged or is not a model, OSError where it cannot be read.
     """
+    path = file_path(path)
     with open(path, "rb"):  # Python's own errors for a file that is missing or may not be read
         pass
     header = _file_header(path)
@@ -316,6 +328,13 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     except ValueError as error:
         raise _core.ModelFileError(f"{os.fspath(path)}: {error}") from error
     return Model(core, classes, single)
+
+
+def file_path(path: Any) -> str:
+    """A path as text; TypeError for anything else, such as a number, which open() takes for an open file and closes."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path: expected a str or os.PathLike, such as 'model.safetensors', got {path!r:.40}")
+    return os.fspath(path)
 
 
 def _file_header(path: str | os.PathLike[str]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from ._layer_files import save_layer_model
 from ._layer_network import LayerModel
 from ._parameters import check_parameters
 from .edge.quantized_model import QuantizedModel
-from .model import Model, load_model, parse_json
+from .model import Model, file_path, load_model, parse_json
 
 __all__ = ["LAYER_ESTIMATORS", "document_of", "from_json", "load", "restore", "save", "to_json"]
 
@@ -54,6 +54,7 @@ LAYER_ESTIMATORS: dict[str, str] = {
 
 def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     """Writes a fitted estimator; ValueError for labels or parameters that JSON cannot hold."""
+    path = file_path(path)
     if isinstance(estimator.random_state, np.random.RandomState):
         warnings.warn(
             "save: random_state is a RandomState, which a model file does not hold; the loaded estimator has "

@@ -88,8 +88,8 @@ def plot_learning_curve(estimator: Any, ax: Axes | None = None, *, quantity: Lit
         if validation is not None:
             curves.append(("validation", validation, _VALIDATION))
 
-    axes = _new_axes(6.4, 4.0) if ax is None else ax
-    from matplotlib.ticker import MaxNLocator  # after _new_axes, which explains a missing matplotlib
+    axes = _axes(ax, 6.4, 4.0)
+    from matplotlib.ticker import MaxNLocator  # after _axes, which explains a missing matplotlib
 
     for label, values, colour in curves:
         epochs = np.arange(1, len(values) + 1)
@@ -151,7 +151,7 @@ def plot_confusion_matrix(
     counts, names = _confusion(y_true, y_pred, labels)
     K = len(names)
     side = min(max(0.42 * K, 2.6), 14.0)
-    axes = _new_axes(side + 1.0, side + 1.1) if ax is None else ax
+    axes = _axes(ax, side + 1.0, side + 1.1)
     totals = counts.sum(axis=1, keepdims=True)
     share = counts / np.maximum(totals, 1)
     axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
@@ -225,7 +225,7 @@ def plot_gradient_flow(
     """
     if quantity not in ("jacobian", "loss"):
         raise ValueError(f'quantity must be "jacobian" or "loss", got {quantity!r}')
-    axes = _new_axes(6.4, 4.0) if ax is None else ax
+    axes = _axes(ax, 6.4, 4.0)
     for place, layer in enumerate(flow.layers):
         for part, state in enumerate(layer.loss):
             norms = layer.jacobian[state][state] if quantity == "jacobian" else layer.loss[state]
@@ -275,7 +275,7 @@ def plot_gate_saturation(statistics: GateStatistics, ax: Any = None) -> NDArray[
     """
     count = len(statistics.gates)
     if ax is None:
-        first = _new_axes(2.9 * count + 0.5, 3.3)
+        first = _axes(None, 2.9 * count + 0.5, 3.3)
         figure = first.figure
         first.remove()
         panels = np.atleast_1d(np.asarray(figure.subplots(1, count, sharex=True, sharey=True), dtype=object))
@@ -351,13 +351,13 @@ def plot_forecast(
     """
     from ._windows import read_panel
 
-    axes = _new_axes(6.4, 3.6) if ax is None else ax
+    axes = _axes(ax, 6.4, 3.6)
     mean = np.asarray(forecaster.predict(X, past=past, future=future))
     histories = [context.y for context in forecaster.context_] if X is None else read_panel(X).y
     N, I, H = len(histories), histories[0].shape[1], forecaster.horizon_
     for name, index, count in (("series", series, N), ("target", target, I)):
-        if not 0 <= index < count:
-            raise ValueError(f"{name}={index}: expected 0 to {count - 1}")
+        if type(index) is not int or not 0 <= index < count:
+            raise ValueError(f"{name}={index!r}: expected 0 to {count - 1}")
     history = histories[series][:, target]
     last = len(history) - 1
     # Joined to the last observation, or a forecast of one step would be no line.
@@ -422,12 +422,12 @@ def plot_anomalies(detector: Any, X: Any, ax: Any = None, *, sequence: int = 0, 
         ("sequence", sequence, len(sequences.lengths)),
         ("feature", feature, sequences.features),
     ):
-        if not 0 <= index < count:
-            raise ValueError(f"{name}={index}: expected 0 to {count - 1}")
+        if type(index) is not int or not 0 <= index < count:
+            raise ValueError(f"{name}={index!r}: expected 0 to {count - 1}")
     values = sequences.data[sequence][: int(sequences.lengths[sequence])]
     scores = -np.asarray(detector.score_steps([values])[0])
     if ax is None:
-        first = _new_axes(7.6, 4.4)
+        first = _axes(None, 7.6, 4.4)
         figure = first.figure
         first.remove()
         panels = np.asarray(figure.subplots(2, 1, sharex=True, height_ratios=(3, 2)), dtype=object)
@@ -485,7 +485,12 @@ def _curve(estimator: Any, name: str) -> NDArray[np.float64] | None:
     return np.asarray(values, dtype=np.float64)
 
 
-def _new_axes(width: float, height: float) -> Axes:
+def _axes(ax: Axes | None, width: float, height: float) -> Axes:
+    """ax, or those of a new figure; sizes in inches."""
+    if ax is not None:
+        if not hasattr(ax, "plot"):
+            raise TypeError(f"ax: expected matplotlib.axes.Axes or None, got {type(ax).__name__}")
+        return ax
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

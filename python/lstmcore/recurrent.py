@@ -42,6 +42,10 @@ class Recurrent(_core.Recurrent):
         Adds parameters "h0_l0", … that sequences start from where no state is given.
     dtype : {"float32", "float64"}, default "float32"
         Of weights, inputs, outputs and states.
+    precision : {None, "bfloat16"}, default None
+        "bfloat16": what the products of weights with inputs, states and gradients read is rounded to 8 significant
+        bits; sums, states and the weights themselves stay float32 (docs/bfloat16.md). Not with dtype "float64", the
+        cells "mlstm" and "xlstm", and gates that feed back. None, or the name of the dtype: nothing is rounded.
     seed : int, default 0
         Of the initial weights and of dropout.
     n_threads : int or None

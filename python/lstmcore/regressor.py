@@ -12,6 +12,7 @@ from sklearn.base import RegressorMixin
 
 from . import _core
 from ._base import Self, SequenceEstimator
+from ._parameters import store
 from ._targets import NumberTargets
 from .model import Model
 
@@ -154,7 +155,8 @@ class SequenceRegressor(RegressorMixin, NumberTargets, SequenceEstimator):
     device : {"cpu", "cuda"}, default "cpu"
         "cuda" is not available yet.
     precision : {"float32", "bfloat16", "float64"}, default "float32"
-        Type of weights and arithmetic. "bfloat16" is not available yet.
+        Type of weights and arithmetic. "bfloat16": float32 with the layers' products in bf16 (docs/bfloat16.md); not
+        with the cells "mlstm" and "xlstm".
 
     Attributes
     ----------
@@ -188,6 +190,10 @@ class SequenceRegressor(RegressorMixin, NumberTargets, SequenceEstimator):
     >>> regressor.predict(X[:3]).shape
     (3,)
     """
+
+    loss: str
+    huber_delta: float
+    class_weight: dict[Any, float] | str | None
 
     def __init__(
         self,
@@ -244,57 +250,7 @@ class SequenceRegressor(RegressorMixin, NumberTargets, SequenceEstimator):
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
-        self.cell = cell
-        self.cell_options = cell_options
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.bidirectional = bidirectional
-        self.pooling = pooling
-        self.pooling_options = pooling_options
-        self.head_sizes = head_sizes
-        self.head_activation = head_activation
-        self.head_dropout = head_dropout
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.variational_dropout = variational_dropout
-        self.zoneout_hidden = zoneout_hidden
-        self.zoneout_cell = zoneout_cell
-        self.learn_initial_state = learn_initial_state
-        self.loss = loss
-        self.huber_delta = huber_delta
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.learning_rate = learning_rate
-        self.schedule_factor = schedule_factor
-        self.schedule_every = schedule_every
-        self.momentum = momentum
-        self.nesterov = nesterov
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.rho = rho
-        self.epsilon = epsilon
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.clip_norm = clip_norm
-        self.clip_value = clip_value
-        self.max_norm = max_norm
-        self.gradient_noise = gradient_noise
-        self.bptt_steps = bptt_steps
-        self.checkpoint_steps = checkpoint_steps
-        self.standardize = standardize
-        self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.verbose = verbose
-        self.n_jobs = n_jobs
-        self.device = device
-        self.precision = precision
+        store(self, locals())
 
     def partial_fit(self: Self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
         """One pass over X in mini-batches, going on from the present weights and state of the optimiser.

@@ -13,11 +13,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._labels import class_weights
 from ._layer_network import LayerModel, Network
-from ._parameters import RULES, Rule
+from ._parameters import RULES, Rule, store
 from ._step_estimator import StepEstimator, as_written
 from ._step_model import StepModel
 from ._steps import Steps, object_array
 from ._tagger_network import StepTargets, TaggerNetwork
+from ._targets import check_first_classes, check_same_classes, distinct_classes
 from ._validation import read_weights
 from .labelling.estimator import StepLabels
 from .metrics import bio_constraints
@@ -127,7 +128,8 @@ class SequenceTagger(StepLabels, StepEstimator):
     device : {"cpu", "cuda"}, default "cpu"
         "cuda" is not available yet.
     precision : {"float32", "bfloat16", "float64"}, default "float32"
-        Type of weights and arithmetic. "bfloat16" is not available yet.
+        Type of weights and arithmetic. "bfloat16": float32 with the layers' products in bf16 (docs/bfloat16.md); not
+        with the cells "mlstm" and "xlstm".
 
     Attributes
     ----------
@@ -170,6 +172,9 @@ class SequenceTagger(StepLabels, StepEstimator):
     class_weight: dict[Any, float] | str | None
     classes_: Array
 
+    crf: bool
+    constraints: Any
+
     def __init__(
         self,
         cell: str = "lstm",
@@ -210,42 +215,7 @@ class SequenceTagger(StepLabels, StepEstimator):
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
-        self.cell = cell
-        self.crf = crf
-        self.constraints = constraints
-        self.inputs = inputs
-        self.embedding_size = embedding_size
-        self.min_frequency = min_frequency
-        self.singleton_dropout = singleton_dropout
-        self.cell_options = cell_options
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.bidirectional = bidirectional
-        self.pooling = pooling
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.variational_dropout = variational_dropout
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.learning_rate = learning_rate
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.clip_norm = clip_norm
-        self.bptt_steps = bptt_steps
-        self.standardize = standardize
-        self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.verbose = verbose
-        self.n_jobs = n_jobs
-        self.device = device
-        self.precision = precision
+        store(self, locals())
 
     # --- the network -------------------------------------------------------------------------------------------------
 
@@ -335,13 +305,12 @@ class SequenceTagger(StepLabels, StepEstimator):
             raise ValueError(f"{name}: every step needs a label, text or an integer; None and NaN are none")
         check_classification_targets(flat)
         known, codes = np.unique(flat, return_inverse=True)
-        given = None if classes is None else np.unique(np.asarray(classes))
         if reset:
-            self.classes_ = known if given is None else given
+            self.classes_ = known if classes is None else distinct_classes(classes, least=2)
             if len(self.classes_) < 2:
                 raise ValueError(f"{name} has only one label, {known.tolist()[0]!r}: at least 2 classes are needed.")
-        elif given is not None and not np.array_equal(given, self.classes_):
-            raise ValueError(f"classes={given.tolist()!r} are not those of the first call, {self.classes_.tolist()!r}.")
+        elif classes is not None:
+            check_same_classes(classes, self.classes_)
         ends = np.cumsum([len(array) for array in arrays])
         places = {label: k for k, label in enumerate(self.classes_.tolist())}
         table = np.array([places.get(label, -1) for label in known.tolist()], dtype=np.int32)
@@ -411,8 +380,7 @@ class SequenceTagger(StepLabels, StepEstimator):
                 "class_weight='balanced' is not supported for partial_fit: the labels' shares in all the data are not "
                 "known. Compute the weights and pass them as a dict."
             )
-        if classes is None and not hasattr(self, "model_"):
-            raise ValueError("classes must be passed on the first call to partial_fit.")
+        check_first_classes(self, classes)
         return self._partial_fit(X, y, classes, sample_weight)
 
     def predict(self, X: Any) -> Array:
@@ -435,14 +403,13 @@ class SequenceTagger(StepLabels, StepEstimator):
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """Share of steps for which `predict` has the right label, each with its sequence's weight.
 
-        For entities see `lstmcore.metrics.entity_f1_score` and, for GridSearchCV, ``scoring=entity_f1_scorer``.
+        Arguments as for `fit`. For entities see `lstmcore.metrics.entity_f1_score` and, for GridSearchCV,
+        ``scoring=entity_f1_scorer``.
         """
         samples = self._fitted_samples(X)
         _, targets = self._read(X, y, reset=False)
         weights = read_weights(sample_weight, len(targets), "sample_weight")
-        codes = {label: k for k, label in enumerate(self.classes_.tolist())}
-        found = [np.array([codes[label] for label in path.tolist()]) for path in self.model_.labels(samples)]  # type: ignore[attr-defined]
-        return _accuracy(found, targets, weights)
+        return _accuracy(self.model_.codes(samples), targets, weights)  # type: ignore[attr-defined]
 
     def step(self, x: Any, state: Any = None) -> tuple[Array, Any]:
         """Labels a stream, one step a call.

@@ -12,11 +12,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import _core
 from ._layer_network import LayerModel, Network
-from ._parameters import RULES, Rule
-from ._step_estimator import StepEstimator, as_written, choice
+from ._parameters import RULES, Rule, choice, store
+from ._step_estimator import StepEstimator, as_written
 from ._step_model import StepModel
 from ._steps import Steps
-from ._targets import LabelSequences
+from ._targets import LabelSequences, check_first_classes
 from ._transcriber_network import TranscriberNetwork
 from ._validation import read_weights
 from .labelling.estimator import StepLabels
@@ -115,7 +115,8 @@ class SequenceTranscriber(StepLabels, LabelSequences, StepEstimator):
     device : {"cpu", "cuda"}, default "cpu"
         "cuda" is not available yet.
     precision : {"float32", "bfloat16", "float64"}, default "float32"
-        Type of weights and arithmetic. "bfloat16" is not available yet.
+        Type of weights and arithmetic. "bfloat16": float32 with the layers' products in bf16 (docs/bfloat16.md); not
+        with the cells "mlstm" and "xlstm".
 
     Attributes
     ----------
@@ -156,6 +157,9 @@ class SequenceTranscriber(StepLabels, LabelSequences, StepEstimator):
         "beam_width": RULES["hidden_size"],
     }
 
+    decoder: str
+    beam_width: int
+
     def __init__(
         self,
         cell: str = "lstm",
@@ -195,41 +199,7 @@ class SequenceTranscriber(StepLabels, LabelSequences, StepEstimator):
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
-        self.cell = cell
-        self.decoder = decoder
-        self.beam_width = beam_width
-        self.inputs = inputs
-        self.embedding_size = embedding_size
-        self.min_frequency = min_frequency
-        self.singleton_dropout = singleton_dropout
-        self.cell_options = cell_options
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.bidirectional = bidirectional
-        self.pooling = pooling
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.variational_dropout = variational_dropout
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.learning_rate = learning_rate
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.clip_norm = clip_norm
-        self.bptt_steps = bptt_steps
-        self.standardize = standardize
-        self.warm_start = warm_start
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.verbose = verbose
-        self.n_jobs = n_jobs
-        self.device = device
-        self.precision = precision
+        store(self, locals())
 
     # --- the network -------------------------------------------------------------------------------------------------
 
@@ -281,18 +251,16 @@ class SequenceTranscriber(StepLabels, LabelSequences, StepEstimator):
         classes: all labels that any call will bring; needed in the first call, whose X decides on vocabulary and
         standardisation. The rest as for `fit`. ValueError with ``early_stopping=True``.
         """
-        if classes is None and not hasattr(self, "model_"):
-            raise ValueError("classes must be passed on the first call to partial_fit.")
+        check_first_classes(self, classes)
         return self._partial_fit(X, y, classes, sample_weight)
 
     def predict(self, X: Any) -> Array:
         """Labels of each sequence: (N,) objects, (L_i,) each. X as for `fit`."""
         samples = self._fitted_samples(X)
-        return self._labels(samples)
+        return self.model_.labels(samples, beam_width=self._width())  # type: ignore[attr-defined, no-any-return]
 
-    def _labels(self, samples: Steps) -> Array:
-        width = int(self.beam_width) if self.decoder == "beam" else 0
-        return self.model_.labels(samples, beam_width=width)  # type: ignore[attr-defined, no-any-return]
+    def _width(self) -> int:
+        return int(self.beam_width) if self.decoder == "beam" else 0
 
     def predict_proba(self, X: Any) -> Array:
         """Probability of each label at each step: (N,) objects, (T_i, K) each; or (N, T, K). Ordered as `classes_`.
@@ -338,12 +306,12 @@ class SequenceTranscriber(StepLabels, LabelSequences, StepEstimator):
         """1 − label error rate of `predict`: insertions, deletions and substitutions by labels in y, all together.
 
         1 is perfect; below 0 where there are more errors than labels. `lstmcore.metrics.label_error_rate` is the rate.
+        Arguments as for `fit`.
         """
         samples = self._fitted_samples(X)
         _, targets = self._read(X, y, reset=False)
         weights = read_weights(sample_weight, len(targets), "sample_weight")
-        places = {label: k for k, label in enumerate(self.classes_.tolist())}
-        found = [np.array([places[label] for label in item.tolist()], dtype=np.int64) for item in self._labels(samples)]
+        found = self.model_.codes(samples, beam_width=self._width())  # type: ignore[attr-defined]
         return _right(found, targets, weights)
 
     def step(self, x: Any, state: Any = None) -> tuple[Array, Any]:

@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from ._labels import class_weights
 from ._layer_training import LayerClassifier
+from ._parameters import store
 from ._tree_estimator import TreeEstimator, node_items, node_objects
 from ._tree_network import NodeTargets
 from ._validation import read_weights
@@ -130,6 +131,8 @@ class TreeClassifier(TreeEstimator, LayerClassifier):
     ((3,), (3, 2))
     """
 
+    label_smoothing: float
+
     def __init__(
         self,
         kind: str = "child_sum",
@@ -161,33 +164,7 @@ class TreeClassifier(TreeEstimator, LayerClassifier):
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
-        self.kind = kind
-        self.arity = arity
-        self.targets = targets
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.dropout = dropout
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.learning_rate = learning_rate
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.clip_norm = clip_norm
-        self.label_smoothing = label_smoothing
-        self.standardize = standardize
-        self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.verbose = verbose
-        self.n_jobs = n_jobs
-        self.device = device
-        self.precision = precision
+        store(self, locals())
 
     def _outputs_count(self) -> int:
         return len(self.classes_)
@@ -250,7 +227,7 @@ class TreeClassifier(TreeEstimator, LayerClassifier):
     # --- using -------------------------------------------------------------------------------------------------------
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Logarithm of `predict_proba`; a probability that rounded to 0 gives minus infinity."""
+        """Logarithm of `predict_proba`; a probability that rounded to 0 gives minus infinity. X as for `fit`."""
         outputs = self._outputs(X)
         with np.errstate(divide="ignore"):
             if outputs.dtype != object:
@@ -260,7 +237,7 @@ class TreeClassifier(TreeEstimator, LayerClassifier):
         return outputs
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Share of right labels, of trees or of labelled nodes, each with its tree's weight."""
+        """Share of right labels, of trees or of labelled nodes, each with its tree's weight. Arguments as for `fit`."""
         outputs = self._outputs(X)
         _, targets = self._read(X, y, reset=False)
         return self._score_outputs(outputs, targets, read_weights(sample_weight, len(targets), "sample_weight"))

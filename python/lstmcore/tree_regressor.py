@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ._forest import Trees
 from ._layer_network import LayerModel
 from ._layer_training import LayerRegressor
+from ._parameters import store
 from ._tree_estimator import TreeEstimator, node_items, node_objects, standardise
 from ._tree_network import NodeTargets, TreeNetwork
 from ._validation import read_weights
@@ -131,6 +132,9 @@ class TreeRegressor(TreeEstimator, LayerRegressor):
     (3,)
     """
 
+    loss: str
+    huber_delta: float
+
     def __init__(
         self,
         kind: str = "child_sum",
@@ -162,33 +166,7 @@ class TreeRegressor(TreeEstimator, LayerRegressor):
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
-        self.kind = kind
-        self.arity = arity
-        self.targets = targets
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.dropout = dropout
-        self.loss = loss
-        self.huber_delta = huber_delta
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.learning_rate = learning_rate
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.clip_norm = clip_norm
-        self.standardize = standardize
-        self.warm_start = warm_start
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.verbose = verbose
-        self.n_jobs = n_jobs
-        self.device = device
-        self.precision = precision
+        store(self, locals())
 
     def _outputs_count(self) -> int:
         return self._n_targets
@@ -247,7 +225,10 @@ class TreeRegressor(TreeEstimator, LayerRegressor):
         self._n_targets = int(model.network.config["outputs"])
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """R², mean over the targets, of trees or of nodes that y has a target for, each with its tree's weight."""
+        """R², mean over the targets, of trees or of nodes that y has a target for, each with its tree's weight.
+
+        Arguments as for `fit`.
+        """
         outputs = self._outputs(X)
         _, targets = self._read(X, y, reset=False)
         return self._score_outputs(outputs, targets, read_weights(sample_weight, len(targets), "sample_weight"))

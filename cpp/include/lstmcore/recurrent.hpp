@@ -33,6 +33,9 @@ struct RecurrentConfig {
   bool learn_initial_state = false;
 
   Dtype dtype = Dtype::float32;
+  /// bfloat16: with dtype float32, every cell but mlstm, xlstm and those whose gates feed back (peephole's FGR,
+  /// lstm1997's gate_recurrence).
+  Precision precision = Precision::same_as_dtype;
   std::uint64_t seed = 0;  ///< of the initial weights and of dropout
   int n_threads = 0;       ///< upper bound; 0: OMP_NUM_THREADS, else all cores
   Options cell_options;    ///< e.g. {"nonlinearity", "relu"} for elman
@@ -83,6 +86,10 @@ class LSTMCORE_API Recurrent {
   std::int64_t parameter_count() const noexcept;
   void* parameters() noexcept;
   const void* parameters() const noexcept;
+  /// Says that nothing is written through what parameters() returned until it is called again (not the const one).
+  /// Without it each forward() and step() compares all weights with those it has packed; with it the next one of a
+  /// thread does, and those after it do not.
+  void parameters_settled() noexcept;
 
   /// Runs N sequences.
   /// initial: one pointer per state, each [L·D, N, state_width]; nullptr: zeros, or the learned state. final_state: the

@@ -25,6 +25,10 @@ namespace lstmcore {
 /// Element type of weights, inputs, outputs and states.
 enum class Dtype { float32, float64 };
 
+/// What the products of recurrent layers compute with. bfloat16: weights, and what they are multiplied with, rounded to
+/// bf16 (8 significant bits); sums, states and everything else stay float32, and so do the weights that are trained.
+enum class Precision { same_as_dtype, bfloat16 };
+
 /// Bytes per element.
 inline std::size_t size_of(Dtype dtype) noexcept { return dtype == Dtype::float32 ? 4 : 8; }
 
@@ -64,6 +68,9 @@ struct Sequences {
   const std::int64_t* lengths = nullptr;  ///< each ≥ 1
   std::int64_t count = 0;                 ///< N
   std::int64_t features = 0;              ///< I
+  /// codes[n][t] ≥ 0, or null. Steps with the same code promise to have the same data, as rows of an embedding have:
+  /// recurrent layers then compute what depends on the data alone once for each code, where that is less work.
+  const std::int32_t* const* codes = nullptr;
 };
 
 }  // namespace lstmcore

@@ -184,10 +184,32 @@ void check_head(const ModelConfig& config) {
   }
 }
 
+void check_precision(const RecurrentConfig& config, const CellInfo& cell) {
+  if (config.precision == Precision::same_as_dtype) return;
+  const std::string where = "precision: bfloat16 ";
+  if (config.dtype != Dtype::float32) {
+    fail(where + "keeps weights, sums and states in float32; expected dtype float32, got float64");
+  }
+  if (!cell.stepwise) {
+    fail(where + "does not work with cell '" + config.cell +
+         "', which takes many steps at once; use float32, or quantise the trained model");
+  }
+  for (const auto& [name, value] : config.cell_options) {
+    if ((name == "variant" && value == Option(std::string("FGR"))) ||
+        (name == "gate_recurrence" && value == Option(true))) {
+      fail(where + "does not work with " + name + "=" + text_of(value) + " of cell '" + config.cell +
+           "', whose gates feed back; use float32, or another variant");
+    }
+  }
+}
+
 void check_quantization(const ModelConfig& config) {
   if (config.quantization == Quantization::none) return;
   const RecurrentConfig& r = config.recurrent;
   const std::string where = "quantization: dynamic_int8 ";
+  if (r.precision != Precision::same_as_dtype) {
+    fail(where + "takes the place of precision bfloat16; expected the precision float32");
+  }
   if (r.dtype != Dtype::float32) fail(where + "computes in float32; expected dtype float32, got float64");
   static const std::vector<std::string> cells = {"elman", "lstm", "peephole", "gru", "slstm"};
   if (std::find(cells.begin(), cells.end(), r.cell) == cells.end()) {
@@ -260,6 +282,7 @@ void check(const RecurrentConfig& config) {
   refuse("zoneout_hidden", config.zoneout_hidden > 0);
   refuse("zoneout_cell", config.zoneout_cell > 0);
   refuse("learn_initial_state", config.learn_initial_state);
+  check_precision(config, cell);
   if (config.recurrent_dropout > 0 && !cell.has_candidate) {
     fail("recurrent_dropout: cell '" + config.cell + "' has no candidate that it could drop; use variational_dropout");
   }
@@ -365,6 +388,14 @@ void check(const Sequences& x, std::int64_t features) {
            ", expected at least 1");
     }
     if (x.data[n] == nullptr) fail("x: data of sequence " + std::to_string(n) + " is null");
+    if (x.codes == nullptr) continue;
+    const std::int32_t* const codes = x.codes[n];
+    if (codes == nullptr) fail("x: codes of sequence " + std::to_string(n) + " are null");
+    const std::int32_t least = *std::min_element(codes, codes + x.lengths[n]);
+    if (least < 0) {
+      fail("x: codes of sequence " + std::to_string(n) + ": expected numbers of at least 0, got " +
+           std::to_string(least));
+    }
   }
 }
 

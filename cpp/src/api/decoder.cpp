@@ -29,6 +29,9 @@ void expect(const void* pointer, const char* name) {
 
 void check(const Recurrent& layer, const DecoderConfig& config) {
   const RecurrentConfig& recurrent = layer.config();
+  if (recurrent.precision != Precision::same_as_dtype) {
+    fail("layer: a decoder computes in float32 or float64; expected the precision of the dtype, got bfloat16");
+  }
   if (recurrent.bidirectional || recurrent.reverse) {
     fail("layer: a decoder reads what it has written so far: expected one direction, forwards");
   }

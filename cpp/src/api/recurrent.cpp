@@ -37,7 +37,11 @@ std::int64_t Recurrent::layers() const noexcept { return impl_->layers(); }
 std::int64_t Recurrent::output_width() const noexcept { return impl_->output_width(); }
 const std::vector<TensorInfo>& Recurrent::tensors() const noexcept { return impl_->tensors(); }
 std::int64_t Recurrent::parameter_count() const noexcept { return tensors().back().offset + tensors().back().count(); }
-void* Recurrent::parameters() noexcept { return impl_->parameters(); }
+void* Recurrent::parameters() noexcept {
+  impl_->set_settled(false);
+  return impl_->parameters();
+}
+void Recurrent::parameters_settled() noexcept { impl_->set_settled(true); }
 const void* Recurrent::parameters() const noexcept { return impl_->parameters(); }
 
 void Recurrent::forward(const Sequences& x, const void* const* initial, void* const* y, void* const* final_state,

@@ -9,7 +9,14 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <thread>
+
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #if defined(_OPENMP) && !defined(LSTMCORE_THREADS_STD)
 #define LSTMCORE_OPENMP 1
@@ -37,7 +44,8 @@ struct Member {
   }
 };
 
-/// Meets `size` threads again and again; they spin, since they meet thousands of times a millisecond apart at most.
+/// Meets `size` threads again and again. They spin, since they mostly meet a microsecond apart; a thread that waits for
+/// long sleeps, so that one that shares its core may come, and wakes where a core is free.
 class SpinBarrier {
  public:
   void wait(int size) noexcept {
@@ -45,16 +53,17 @@ class SpinBarrier {
     const unsigned generation = generation_.load(std::memory_order_relaxed);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size) {
       arrived_.store(0, std::memory_order_relaxed);
-      generation_.store(generation + 1, std::memory_order_release);
+      generation_.store(generation + 1, std::memory_order_seq_cst);
+      if (asleep_.load(std::memory_order_seq_cst) > 0) wake();
       return;
     }
-    for (int spins = 0; generation_.load(std::memory_order_acquire) == generation; ++spins) {
-      if (spins < 4096) {
-        pause();
-      } else {
-        std::this_thread::yield();  // more threads than free cores: let the late one run
-      }
+    for (int spins = 0; spins < kSpins; ++spins) {
+      if (generation_.load(std::memory_order_acquire) != generation) return;
+      pause();
     }
+    asleep_.fetch_add(1, std::memory_order_seq_cst);
+    while (generation_.load(std::memory_order_seq_cst) == generation) sleep(generation);
+    asleep_.fetch_sub(1, std::memory_order_relaxed);
   }
 
  private:
@@ -66,8 +75,26 @@ class SpinBarrier {
 #endif
   }
 
+  /// While the generation is still this one.
+  void sleep(unsigned generation) noexcept {
+#if defined(__linux__)
+    syscall(SYS_futex, &generation_, FUTEX_WAIT_PRIVATE, generation, nullptr, nullptr, 0);
+#else
+    static_cast<void>(generation);
+    std::this_thread::yield();
+#endif
+  }
+  void wake() noexcept {
+#if defined(__linux__)
+    syscall(SYS_futex, &generation_, FUTEX_WAKE_PRIVATE, std::numeric_limits<int>::max(), nullptr, nullptr, 0);
+#endif
+  }
+
+  static constexpr int kSpins = 1024;  ///< some 30 µs
+
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<unsigned> generation_{0};
+  std::atomic<int> asleep_{0};
 };
 
 /// Threads to use when the caller does not say: OMP_NUM_THREADS (and what threadpoolctl set), else the number of cores.

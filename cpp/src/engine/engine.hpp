@@ -43,6 +43,8 @@ class RecurrentEngine {
   virtual std::int64_t layers() const noexcept = 0;
   virtual const std::vector<TensorInfo>& tensors() const noexcept = 0;
   virtual void* parameters() noexcept = 0;
+  /// Whether nobody writes parameters() until the next call.
+  virtual void set_settled(bool settled) noexcept = 0;
   virtual std::unique_ptr<TapeEngine> make_tape() const = 0;
   virtual void forward(const Sequences& x, const void* const* initial, void* const* y, void* const* final_state,
                        TapeEngine* tape) const = 0;

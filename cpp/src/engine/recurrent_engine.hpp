@@ -6,40 +6,11 @@
 #include "engine/tape.hpp"
 #include "model/init.hpp"
 #include "sequence/attention_decoder.hpp"
+#include "sequence/single_steps.hpp"
 
 #include <atomic>
 
 LSTMCORE_BEGIN_NAMESPACE
-
-/// A step of N sequences as a pass over sequences of one step, and what it needs from call to call.
-template <class T>
-class SingleSteps {
- public:
-  /// packed: as for Stack::forward. state: read at the start, written at the end.
-  void run(const Stack<T>& stack, const T* parameters, const typename Stack<T>::Packed* packed, const void* x,
-           std::int64_t count, void* const* state, void* y, int n_threads) {
-    const StackShape& shape = stack.shape();
-    lengths_.assign(static_cast<std::size_t>(count), 1);
-    x_.resize(lengths_.size());
-    y_.resize(lengths_.size());
-    for (std::size_t n = 0; n < lengths_.size(); ++n) {
-      x_[n] = static_cast<const T*>(x) + static_cast<std::int64_t>(n) * shape.input;
-      y_[n] = static_cast<T*>(y) + static_cast<std::int64_t>(n) * shape.directions * shape.output;
-    }
-    ForwardOptions<T> options;
-    options.initial = state;
-    options.y = y_.data();
-    options.final_state = state;
-    options.n_threads = stack.threads_for(count, n_threads);
-    stack.forward({x_.data(), lengths_.data(), count, shape.input}, parameters, packed, options, workspace_);
-  }
-
- private:
-  StackWorkspace<T> workspace_;
-  std::vector<std::int64_t> lengths_;
-  std::vector<const void*> x_;
-  std::vector<void*> y_;
-};
 
 /// Steps of `count` sequences; borrows the layers and keeps their weights as they were when it was made.
 template <class T>
@@ -51,7 +22,7 @@ class RecurrentSteps final : public engine::StepsEngine {
   }
 
   void step(const void* x, void* const* state, void* y) override {
-    steps_.run(stack_, nullptr, &packed_, x, count_, state, y, n_threads_);
+    steps_.run(stack_, {&packed_}, x, count_, state, y, n_threads_);
   }
 
  private:
@@ -81,6 +52,7 @@ class RecurrentLayers final : public engine::RecurrentEngine {
   std::int64_t layers() const noexcept override { return stack_.shape().layers; }
   const std::vector<TensorInfo>& tensors() const noexcept override { return stack_.tensors(); }
   void* parameters() noexcept override { return parameters_.data(); }
+  void set_settled(bool settled) noexcept override { settled ? settled_.settle() : settled_.open(); }
   std::unique_ptr<engine::TapeEngine> make_tape() const override { return std::make_unique<Tape>(); }
 
   void forward(const Sequences& x, const void* const* initial, void* const* y, void* const* final_state,
@@ -89,6 +61,7 @@ class RecurrentLayers final : public engine::RecurrentEngine {
     options.initial = initial;
     options.y = y;
     options.final_state = final_state;
+    options.weights = settled_.number();
     options.n_threads = threads(x);
     if (tape == nullptr) {
       const auto workspace = pool_.borrow();
@@ -121,7 +94,8 @@ class RecurrentLayers final : public engine::RecurrentEngine {
   }
 
   void step(const void* x, std::int64_t count, void* const* state, void* y) const override {
-    steps_.borrow()->run(stack_, parameters_.data(), nullptr, x, count, state, y, config_.n_threads);
+    steps_.borrow()->run(stack_, {nullptr, parameters_.data(), settled_.number()}, x, count, state, y,
+                         config_.n_threads);
   }
 
   std::unique_ptr<engine::StepsEngine> make_steps(std::int64_t count) const override {
@@ -136,6 +110,7 @@ class RecurrentLayers final : public engine::RecurrentEngine {
               const DecoderOutput& output, engine::TapeEngine* tape) const override {
     const AttentionDecoder<T> decoder(stack_, parameters_.data());
     ForwardOptions<T> options;
+    options.weights = settled_.number();
     options.n_threads = threads({nullptr, input.lengths, input.count, 0});
     if (tape == nullptr) {
       const auto workspace = decoders_.borrow();
@@ -190,6 +165,7 @@ class RecurrentLayers final : public engine::RecurrentEngine {
   RecurrentConfig config_;
   Stack<T> stack_;
   std::vector<T> parameters_;
+  Settled settled_;
   mutable Pool<StackWorkspace<T>> pool_;
   mutable Pool<SingleSteps<T>> steps_;
   mutable Pool<DecoderWorkspace<T>> decoders_;

@@ -1,12 +1,11 @@
 // TreeEngine for one element type.
 #pragma once
 
+#include "base/packed_from.hpp"
 #include "base/pool.hpp"
 #include "engine/engine.hpp"
 #include "model/tree_init.hpp"
 #include "sequence/tree_gradients.hpp"
-
-#include <cstring>
 
 LSTMCORE_BEGIN_NAMESPACE
 
@@ -22,7 +21,7 @@ struct TreeWorkspace {
   Arena packed;  ///< weights, packed from `packed_from`
   TreeTensors<T> expanded;
   TreePanels<T> panels, back;
-  std::vector<T> packed_from;
+  PackedFrom<T> packed_from;
 
   bool recorded = false;
 };
@@ -121,12 +120,7 @@ class TreeLayer final : public engine::TreeEngine {
   }
 
   bool same_weights(Workspace& ws) const {
-    const std::size_t bytes = parameters_.size() * sizeof(T);
-    if (ws.packed_from.size() == parameters_.size() &&
-        std::memcmp(ws.packed_from.data(), parameters_.data(), bytes) == 0) {
-      return true;
-    }
-    ws.packed_from.clear();  // set again when they are packed: what comes in between may throw
+    if (ws.packed_from.same(parameters_.data(), total_count(tensors_), 0)) return true;
     if (ws.panels.nodes_W.data == nullptr) {
       ws.packed.reset();
       ws.expanded = TreeExpansion<T>::allocate(shape_, ws.packed);
@@ -168,7 +162,7 @@ class TreeLayer final : public engine::TreeEngine {
     SpinBarrier team;
     parallel(threads, [&](Member member) {
       if (pack) {
-        TreeExpansion<T>::expand(shape_, parameters_.data(), ws.expanded, member);
+        TreeExpansion<T>::expand(shape_, ws.packed_from.copy(), ws.expanded, member);
         team.wait(member.size);
         TreePacking<T>::pack_forward(shape_, ws.expanded, ws.panels, member);
         team.wait(member.size);
@@ -177,7 +171,7 @@ class TreeLayer final : public engine::TreeEngine {
       team.wait(member.size);
       TreeLevels<T>::forward(pass, ws.runs, team, member);
     });
-    if (pack) ws.packed_from = parameters_;
+    if (pack) ws.packed_from.packed();
   }
 
   TreeConfig config_;

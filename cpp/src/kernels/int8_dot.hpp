@@ -99,6 +99,7 @@ struct PairDot {
   static void add(Acc& acc, const Left& left, Right w) noexcept {
     const __m256i pairs = _mm256_maddubs_epi16(left.magnitude, _mm256_xor_si256(w, left.turned));
     acc = _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    __asm__("" : "+x"(acc));  // one register for each sum: GCC 12 copies all eight, and two through the stack
   }
   static IntPack result(Acc acc) noexcept { return reinterpret_cast<IntPack>(acc); }
 };

@@ -164,20 +164,24 @@ struct Columns {
   const float* bias;  ///< null unless Start::bias
 };
 
+/// groups: at least 1. Built like the tile of kernels/tile.hpp.
 template <class Dot, int kRows, int kPacks>
 __attribute__((noinline)) void tile(Start start, std::int64_t groups, const Int8Rows& a, std::int64_t row,
                                     std::int64_t first, const std::int32_t* negative, const Columns& b, float* c,
                                     std::int64_t ldc) noexcept {
   constexpr int W = kLanes<float>;
   typename Dot::Acc acc[kRows][kPacks];
+  LSTMCORE_UNROLL
   for (int i = 0; i < kRows; ++i) {
+    LSTMCORE_UNROLL
     for (int j = 0; j < kPacks; ++j) acc[i][j] = Dot::start(b.minus_sums + j * W, negative[row + i]);
   }
   const std::int8_t* q = a.q + row * a.stride + first;
   const std::uint8_t* plane = a.plane + row * a.stride + first;
   const std::int8_t* weights = b.weights;
   const std::int64_t stride = a.stride;
-  for (std::int64_t k = 0; k < groups; ++k) {
+  std::int64_t k = 0;
+  do {
     typename Dot::Right right[kPacks];
     for (int j = 0; j < kPacks; ++j) right[j] = Dot::right(weights + j * 4 * W);
     for (int i = 0; i < kRows; ++i) {
@@ -187,8 +191,10 @@ __attribute__((noinline)) void tile(Start start, std::int64_t groups, const Int8
     q += 4;
     plane += 4;
     weights += b.stride;
-  }
+  } while (++k < groups);
+  LSTMCORE_UNROLL
   for (int i = 0; i < kRows; ++i) {
+    LSTMCORE_UNROLL
     for (int j = 0; j < kPacks; ++j) {
       const Pack<float> sum = __builtin_convertvector(Dot::result(acc[i][j]), Pack<float>);
       const Pack<float> scale = a.scale[row + i] * load(b.scale + j * W);

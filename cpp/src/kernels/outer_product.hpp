@@ -8,15 +8,19 @@
 
 LSTMCORE_BEGIN_NAMESPACE
 
+/// depth: at least 1. Built like the tile of kernels/tile.hpp.
 template <class T, int kRows, int kPacks>
 __attribute__((noinline)) void outer_tile(std::int64_t depth, const T* a, std::int64_t lda, const T* b,
                                           std::int64_t ldb, T* c, std::int64_t ldc) noexcept {
   constexpr int W = kLanes<T>;
   Pack<T> acc[kRows][kPacks];
+  LSTMCORE_UNROLL
   for (int i = 0; i < kRows; ++i) {
+    LSTMCORE_UNROLL
     for (int j = 0; j < kPacks; ++j) acc[i][j] = load(c + i * ldc + j * W);
   }
-  for (std::int64_t k = 0; k < depth; ++k) {
+  std::int64_t k = 0;
+  do {
     Pack<T> right[kPacks];
     for (int j = 0; j < kPacks; ++j) right[j] = load(b + j * W);
     for (int i = 0; i < kRows; ++i) {
@@ -25,8 +29,10 @@ __attribute__((noinline)) void outer_tile(std::int64_t depth, const T* a, std::i
     }
     a += lda;
     b += ldb;
-  }
+  } while (++k < depth);
+  LSTMCORE_UNROLL
   for (int i = 0; i < kRows; ++i) {
+    LSTMCORE_UNROLL
     for (int j = 0; j < kPacks; ++j) store(c + i * ldc + j * W, acc[i][j]);
   }
 }
@@ -58,6 +64,7 @@ template <class T>
 void outer_product(std::int64_t rows, std::int64_t columns, std::int64_t depth, const T* a, std::int64_t lda,
                    const T* b, std::int64_t ldb, T* c, std::int64_t ldc) noexcept {
   constexpr int W = kLanes<T>;
+  if (depth <= 0) return;
   for (std::int64_t j = 0; j < columns; j += 2 * W) {
     if (columns - j > W) {
       outer_panel<T, 2>(rows, depth, a, lda, b + j, ldb, c + j, ldc);

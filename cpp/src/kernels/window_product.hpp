@@ -20,7 +20,9 @@ __attribute__((noinline)) void window_tile(const Run* runs, std::int64_t count, 
                                            const T* b, T* c, std::int64_t ldc, const T* bias) noexcept {
   constexpr int W = kLanes<T>;
   Pack<T> acc[kRows][kPacks];
+  LSTMCORE_UNROLL
   for (int i = 0; i < kRows; ++i) {
+    LSTMCORE_UNROLL
     for (int j = 0; j < kPacks; ++j) {
       if constexpr (kStart == Start::zero) acc[i][j] = Pack<T>{};
       if constexpr (kStart == Start::bias) acc[i][j] = load(bias + j * W);
@@ -40,7 +42,9 @@ __attribute__((noinline)) void window_tile(const Run* runs, std::int64_t count, 
       b += kPacks * W;
     }
   }
+  LSTMCORE_UNROLL
   for (int i = 0; i < kRows; ++i) {
+    LSTMCORE_UNROLL
     for (int j = 0; j < kPacks; ++j) store(c + i * ldc + j * W, acc[i][j]);
   }
 }

@@ -48,11 +48,10 @@ struct ExpConstants<double> {
 
 constexpr double inverse_factorial(int n) { return n <= 1 ? 1.0 : inverse_factorial(n - 1) / n; }
 
-/// Comparisons written so that NaN comes through.
+/// NaN comes through.
 template <class V>
 inline V clamp(V x, V low, V high) noexcept {
-  x = x < low ? low : x;
-  return x > high ? high : x;
+  return smaller(high, larger(low, x));
 }
 
 /// 2ⁿ from the low bits of n + kRound.
@@ -78,12 +77,15 @@ inline Pack<double> power_of_two(Pack<double> shifted) noexcept {
   return reinterpret_cast<Pack<double>>((reinterpret_cast<Integer>(shifted) + C::kExponentBias) << C::kMantissaBits);
 }
 
+/// Σ_{k ≥ kTerm} r^(k − kTerm) / k!, in pairs of terms: as many multiply-adds as term by term, and half as many that
+/// wait for the one before (a step of 8 units took 7% longer so).
 template <class V, int kTerm>
-inline V taylor_tail(V r) noexcept {  // Σ_{k ≥ kTerm} r^(k − kTerm) / k!
-  if constexpr (kTerm == ExpConstants<Scalar<V>>::kDegree) {
-    return constant<V>(inverse_factorial(kTerm));
+inline V taylor_tail(V r, V square) noexcept {
+  const V pair = constant<V>(inverse_factorial(kTerm + 1)) * r + constant<V>(inverse_factorial(kTerm));
+  if constexpr (kTerm + 1 == ExpConstants<Scalar<V>>::kDegree) {
+    return pair;
   } else {
-    return taylor_tail<V, kTerm + 1>(r) * r + constant<V>(inverse_factorial(kTerm));
+    return taylor_tail<V, kTerm + 2>(r, square) * square + pair;
   }
 }
 
@@ -94,7 +96,8 @@ inline void split_exp(V x, V& scale, V& p) noexcept {
   const V shifted = x * constant<V>(C::kLog2E) + constant<V>(C::kRound);
   const V n = shifted - constant<V>(C::kRound);
   const V r = (x - n * constant<V>(C::kLn2High)) - n * constant<V>(C::kLn2Low);
-  p = taylor_tail<V, 2>(r) * (r * r) + r;
+  const V square = r * r;
+  p = taylor_tail<V, 2>(r, square) * square + r;
   scale = power_of_two(shifted);
 }
 

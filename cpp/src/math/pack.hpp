@@ -10,6 +10,13 @@
 #include <cstddef>
 #include <cstdint>
 
+/// Before a loop of a few turns over packs that are to stay in registers: unrolled before anything else looks at it.
+#if defined(__clang__)
+#define LSTMCORE_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define LSTMCORE_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 LSTMCORE_BEGIN_NAMESPACE
 
 #if defined(__AVX512F__)
@@ -79,6 +86,23 @@ template <class T>
 inline Pack<T> broadcast(T s) noexcept {
   return s - Pack<T>{};  // s − 0 keeps the sign of −0; the compiler emits one broadcast
 }
+
+/// a > b ? a : b, and b where one is NaN. One instruction of x86, which compilers do not find where one is a constant.
+template <class V>
+inline V larger(V a, V b) noexcept {
+  return a > b ? a : b;
+}
+/// a < b ? a : b, and b where one is NaN.
+template <class V>
+inline V smaller(V a, V b) noexcept {
+  return a < b ? a : b;
+}
+#if defined(__AVX__) && !defined(__AVX512F__)
+inline Pack<float> larger(Pack<float> a, Pack<float> b) noexcept { return __builtin_ia32_maxps256(a, b); }
+inline Pack<float> smaller(Pack<float> a, Pack<float> b) noexcept { return __builtin_ia32_minps256(a, b); }
+inline Pack<double> larger(Pack<double> a, Pack<double> b) noexcept { return __builtin_ia32_maxpd256(a, b); }
+inline Pack<double> smaller(Pack<double> a, Pack<double> b) noexcept { return __builtin_ia32_minpd256(a, b); }
+#endif
 
 /// A constant of V's scalar type, whether V is a pack or a scalar.
 template <class V>

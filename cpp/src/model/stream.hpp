@@ -48,9 +48,13 @@ class Stream {
     const PoolingOverTime<T>& pooling = network_.pooling();
     pooling.add(packed + network_.pooling_at(), h, steps_, carried_.data(), scratch_.data());
     ++steps_;
-    pooling.finish(carried_.data(), steps_, pooled_.data());
-    network_.head().forward(packed, 1, {pooled_.data(), pooling.width()}, {scores_.data(), network_.head().stride()},
-                            head_, false, 0);
+    const T* pooled = h;
+    if (pooling.kind() != Pooling::last && pooling.kind() != Pooling::none) {
+      pooling.finish(carried_.data(), steps_, pooled_.data());
+      pooled = pooled_.data();
+    }
+    network_.head().forward(packed, 1, {pooled, pooling.width()}, {scores_.data(), network_.head().stride()}, head_,
+                            false, 0);
     network_.finish(scores_.data(), out);
   }
 

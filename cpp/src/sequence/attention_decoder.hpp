@@ -90,12 +90,12 @@ class AttentionDecoder {
     StackWorkspace<T>& run = ws.run;
     run.recorded = false;
     run.arena.reset();
-    const bool pack = !stack_.same_weights(parameters_, run);
+    const bool pack = !stack_.same_weights(parameters_, options, run);
     stack_.builder(options).forward({}, run.own, parameters_, true, run);
     ws.set_outputs();
     typename Stack<T>::Crew crew;
     parallel(options.n_threads, [&](Member member) {
-      if (pack) stack_.pack_own(parameters_, crew, run, member);
+      if (pack) stack_.pack_own(crew, run, member);
       if (options.record) {
         stack_.fill_masks(options, run, member);
         for (std::int64_t layer = 0; layer < shape().layers; ++layer) {
@@ -115,7 +115,7 @@ class AttentionDecoder {
       crew.team.wait(member.size);
       if (options.final_state != nullptr) stack_.scatter_final(options, run, member);
     });
-    if (pack) run.packed_from.assign(parameters_, parameters_ + total_count(stack_.tensors_));
+    if (pack) run.packed_from.packed();
     run.recorded = options.record;
     run.zero_state = options.initial == nullptr;
   }

@@ -1,10 +1,9 @@
 // A stack of convolutional layers over a ragged batch: everything of a pass in one parallel region.
 #pragma once
 
+#include "base/packed_from.hpp"
 #include "kernels/planes.hpp"
 #include "sequence/conv_steps.hpp"
-
-#include <cstring>
 
 LSTMCORE_BEGIN_NAMESPACE
 
@@ -17,7 +16,7 @@ struct ConvWorkspace {
   Images<T> x;
   std::vector<ConvPass<T>> passes;
   std::vector<ConvWeights<T>> weights;
-  std::vector<T> packed_from;  ///< the parameters that `weights` were packed from
+  PackedFrom<T> packed_from;  ///< the parameters that `weights` were packed from
   bool recorded = false;
 };
 
@@ -63,7 +62,7 @@ class ConvStack {
     SpinBarrier team;
     parallel(n_threads, [&](Member member) {
       for (std::size_t l = 0; pack && l < layers_.size(); ++l) {
-        layers_[l].pack(at_[l], parameters, ws.weights[l], member);
+        layers_[l].pack(at_[l], ws.packed_from.copy(), ws.weights[l], member);
       }
       for_images(ws.layout, member, [&](std::int64_t t, std::int64_t n, std::int64_t row) {
         const T* const from = static_cast<const T*>(x.data[ws.layout.original(n)]);
@@ -103,7 +102,7 @@ class ConvStack {
         }
       });
     });
-    if (pack) ws.packed_from.assign(parameters, parameters + total_count(tensors_));
+    if (pack) ws.packed_from.packed();
     ws.recorded = recording;
   }
 
@@ -182,11 +181,7 @@ class ConvStack {
 
   /// Whether the workspace's packed weights were made from these parameters; if not, they are to be packed.
   bool same_weights(const T* parameters, Workspace& ws) const {
-    const auto count = static_cast<std::size_t>(total_count(tensors_));
-    if (ws.packed_from.size() == count && std::memcmp(ws.packed_from.data(), parameters, count * sizeof(T)) == 0) {
-      return true;
-    }
-    ws.packed_from.clear();  // set again when they are packed: what comes in between may throw
+    if (ws.packed_from.same(parameters, total_count(tensors_), 0)) return true;
     if (!ws.weights.empty()) return false;
     std::vector<ConvWeights<T>> weights;
     ws.packed.reset();

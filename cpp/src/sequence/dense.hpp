@@ -29,6 +29,27 @@ inline void add_scaled(std::int64_t count, T factor, const T* __restrict from, T
   for (std::int64_t i = 0; i < count; ++i) to[i] += factor * from[i];
 }
 
+/// The same with several sums side by side, so that a long row does not wait for each of its multiply-adds.
+template <class T>
+inline T wide_dot(std::int64_t count, const T* a, const T* b) noexcept {
+  constexpr int kSums = 4;
+  constexpr std::int64_t W = kLanes<T>;
+  Pack<T> sums[kSums]{};
+  std::int64_t i = 0;
+  for (; i + kSums * W <= count; i += kSums * W) {
+    for (int s = 0; s < kSums; ++s) sums[s] += load(a + i + s * W) * load(b + i + s * W);
+  }
+  for (; i + W <= count; i += W) sums[0] += load(a + i) * load(b + i);
+  T lanes[W];
+  store(lanes, (sums[0] + sums[1]) + (sums[2] + sums[3]));
+  for (std::int64_t half = W / 2; half > 0; half /= 2) {
+    for (std::int64_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+  }
+  T total = lanes[0];
+  for (; i < count; ++i) total += a[i] * b[i];
+  return total;
+}
+
 /// y = x · Wᵀ + b. W: [outputs, groups·width]; a row of x is `groups` groups of `width` columns, each padded to whole
 /// packs (directions of a recurrent layer, patterns of a Hopfield pooling); a row of y is padded likewise, with zeros.
 template <class T>
@@ -54,7 +75,9 @@ class Dense {
     if (member.id == 0) {
       std::fill_n(packed, stride(), T{0});
       if (b != nullptr) std::copy_n(b, outputs_, packed);
+      if (outputs_ == 1) std::copy_n(w, depth(), packed + stride());
     }
+    if (outputs_ == 1) return;
     const Panels<T> panels = front_panels(packed);
     const Member::Range range = member.share(panels.count());
     for (std::int64_t p = range.begin; p < range.end; ++p) {
@@ -65,6 +88,10 @@ class Dense {
   }
 
   void forward(const T* packed, std::int64_t n, Rows<const T> x, Rows<T> y) const noexcept {
+    if (outputs_ == 1) {
+      forward_one(packed, n, x, y);
+      return;
+    }
     const Panels<T> panels = front_panels(const_cast<T*>(packed));
     for (std::int64_t row = 0; row < n; row += kRowBlock) {
       const std::int64_t m = std::min(kRowBlock, n - row);
@@ -157,6 +184,19 @@ class Dense {
   }
 
  private:
+  /// A panel would have one column in use, and one chain of multiply-adds as long as x.
+  void forward_one(const T* packed, std::int64_t n, Rows<const T> x, Rows<T> y) const noexcept {
+    for (std::int64_t row = 0; row < n; ++row) {
+      const T* w = packed + stride();
+      T total = packed[0];
+      for (std::int64_t group = 0; group < groups_; ++group, w += width_) {
+        total += wide_dot(width_, x[row] + group * padded<T>(width_), w);
+      }
+      store(y[row], Pack<T>{});
+      y[row][0] = total;
+    }
+  }
+
   Panels<T> front_panels(T* packed) const noexcept { return {packed + stride(), depth(), blocks_of<T>(outputs_)}; }
   std::int64_t back_group() const noexcept { return Panels<T>::size(stride(), blocks_of<T>(width_)); }
   Panels<T> back_panels(T* packed, std::int64_t group) const noexcept {

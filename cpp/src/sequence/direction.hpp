@@ -1,8 +1,8 @@
 // One layer in one direction: the loop over time, forward and backward (BPTT).
 //
 // A group of threads shares the work in one of two ways: each takes some sequences through all steps and meets nobody,
-// or, when there are too few sequences, each takes some units and all meet once a step. Steps that need whole rows of
-// units (sequence/general_step.hpp) are never cut by units.
+// or, when there are too few sequences or the weights are large, each takes some units and all meet once a step. Steps
+// that need whole rows of units (sequence/general_step.hpp) are never cut by units.
 #pragma once
 
 #include "sequence/general_step.hpp"
@@ -21,20 +21,21 @@ class Direction {
   static SingleProduct<T> single_input(const Pass& pass, int segment, std::int64_t row, Member::Range blocks,
                                        T* gates) noexcept {
     const std::int64_t width = std::int64_t{pass.shape->gates} * W;
-    std::int64_t depth = 0, before = 0;
+    const bool bf16 = pass.shape->bf16;
+    std::int64_t panel = 0, before = 0;  // rows
     for (int s = 0; s < pass.segment_count; ++s) {
-      if (s == segment) before = depth;
-      depth += pass.segments[static_cast<std::size_t>(s)].depth;
+      if (s == segment) before = panel;
+      panel += panel_rows(bf16, pass.segments[static_cast<std::size_t>(s)].depth);
     }
     const InputSegment<T>& from = pass.segments[static_cast<std::size_t>(segment)];
     // Under layer normalisation the bias comes after it.
     const Start first = pass.shape->cell.normalised ? Start::zero : Start::bias;
-    return {row_product<T>(pass.shape->gates, segment == 0 ? first : Start::sum),
+    return {row_product<T>(pass.shape->gates, segment == 0 ? first : Start::sum, bf16),
             from.depth,
             from.rows[row],
             blocks.end - blocks.begin,
-            pass.weights.input + (blocks.begin * depth + before) * width,
-            depth * width,
+            pass.weights.input + (blocks.begin * panel + before) * width,
+            panel * width,
             gates + blocks.begin * width,
             pass.weights.bias + blocks.begin * width};
   }
@@ -57,12 +58,13 @@ class Direction {
     GeneralStep<T>::rows_are_blocks(shape, block);
     for (std::size_t s = 0; s < cell.states; ++s) block.next[s].stride = W;
     if (!cell.recurrent || cell.heads > 1 || cell.feedback > 0 || pass.int8 != nullptr) return {};
-    return {row_product<T>(shape.gates, cell.separate ? Start::bias : Start::sum),
+    const std::int64_t next = panel_rows(shape.bf16, shape.fed_width()) * width;
+    return {row_product<T>(shape.gates, cell.separate ? Start::bias : Start::sum, shape.bf16),
             shape.output,
             from.fed[n],
             block.rows,
-            pass.weights.recurrent + first * shape.fed_width() * width,
-            shape.fed_width() * width,
+            pass.weights.recurrent + first * next,
+            next,
             (cell.separate ? recurrent : gates)[0] + first * width,
             (cell.separate ? pass.weights.recurrent_bias : pass.weights.bias) + first * width};
   }
@@ -71,9 +73,19 @@ class Direction {
 
   static void forward(const Pass& pass, const Group& group) noexcept {
     const BatchLayout& layout = *pass.layout;
-    const Split split(pass, group.member);
+    const Split split(pass, group.member, forward_unit(pass));
+    if (pass.rounds_fed()) {
+      const Member::Range mine = group.member.share(layout.sequences());
+      const Rows<const T> from = pass.fed_mask.data != nullptr ? pass.fed0 : pass.h0;  // masked already
+      round_fed(mine.end - mine.begin, padded<T>(pass.shape->output), from.from(mine.begin),
+                Rows<T>{const_cast<T*>(pass.fed0.data), pass.fed0.stride}.from(mine.begin));
+    }
     const std::int64_t limit = chunk_rows<T>(pass.gate_width());
     std::int64_t done = 0;
+    if (pass.distinct != nullptr) {
+      distinct_product(pass, group.member);
+      group.wait();
+    }
     while (done < layout.steps()) {
       // Steps of this chunk, in time order [t0, t1), taken from the end in the reverse direction.
       std::int64_t count = 0;
@@ -108,7 +120,7 @@ class Direction {
   /// states.
   static void backward(const Pass& pass, const Group& group) noexcept {
     const BatchLayout& layout = *pass.layout;
-    const Split split(pass, group.member);
+    const Split split(pass, group.member, kPanelPacks);  // the panels of recurrent_gradient()
     // About every 5 ms of arithmetic.
     const std::int64_t check_every =
         std::clamp<std::int64_t>(250'000'000 / (layout.sequences() * pass.gate_width() * pass.hidden()), 1, 4096);
@@ -122,6 +134,14 @@ class Direction {
       step_back(pass, pass.time(k), split, group);
     }
     group.wait();
+  }
+
+  /// Threads of `requested` that find work in the steps of a layer.
+  static int useful_threads(const Pass& pass, int requested, bool backward) noexcept {
+    const int directions = pass.shape->directions;
+    const int group = directions == 2 ? (requested + 1) / 2 : requested;
+    if (by_units(pass, {0, group}, backward ? kPanelPacks : forward_unit(pass))) return requested;
+    return static_cast<int>(std::min<std::int64_t>(requested, pass.layout->sequences() * directions));
   }
 
   // A step at a time, for drivers that have work between the steps: sequences [first, last) on the calling thread,
@@ -150,29 +170,56 @@ class Direction {
     Split(const Pass& pass, std::int64_t first, std::int64_t last) noexcept
         : first_sequence(first), last_sequence(last), last_block(blocks_of<T>(pass.hidden())) {}
 
-    Split(const Pass& pass, Member member) noexcept {
-      constexpr std::int64_t kFewestSequences = 4;  // below that a register tile runs half empty
+    Split(const Pass& pass, Member member, std::int64_t unit) noexcept {
       const BatchLayout& layout = *pass.layout;
       last_sequence = layout.sequences();
       last_block = blocks_of<T>(pass.hidden());
       if (pass.int8 != nullptr) rounded = pass.rounded + member.id;
       if (member.size == 1) return;
-      if (pass.general || layout.sequences() >= kFewestSequences * member.size) {
+      if (!by_units(pass, member, unit)) {
         first_sequence = layout.boundary(member.id, member.size);
         last_sequence = layout.boundary(member.id + 1, member.size);
       } else {
         units = true;
-        const Member::Range range = member.share(last_block, kPanelPacks);
+        const Member::Range range = member.share(last_block, unit);
         first_block = range.begin;
         last_block = range.end;
       }
     }
   };
 
+  /// Blocks of units that stay together in forward: a single row is multiplied by two panels at a time.
+  static std::int64_t forward_unit(const Pass& pass) noexcept { return pass.layout->sequences() == 1 ? 2 : 1; }
+
+  /// Whether each thread takes some units rather than some sequences; `unit` blocks of units stay together.
+  static bool by_units(const Pass& pass, Member member, std::int64_t unit) noexcept {
+    constexpr std::int64_t kFewestSequences = 4;  // below that a register tile runs half empty
+    if (pass.general || member.size == 1) return false;
+    const std::int64_t sequences = pass.layout->sequences();
+    const std::int64_t R = pass.gate_width() * pass.shape->fed_width();
+    const std::int64_t blocks = blocks_of<T>(pass.hidden());
+    const std::int64_t pieces = (blocks + unit - 1) / unit;
+    // Operations of one thread in a step. A meeting takes as long as 8000: one sequence of 32 units took 7% longer with
+    // two threads than with one, 47 units gain 10%, 64 units a third.
+    const std::int64_t work = 2 * R * sequences / member.size;
+    if (sequences < kFewestSequences * member.size) return pieces >= member.size && work >= 8000;
+    // A thread that takes sequences reads all of R in every step, and from 256 kB on not from L1 or a part of L2: with
+    // two threads cutting by units gained 5% at H = 128, 8% at 256, 17% at 512 and 1024, and nothing at 64. Not where
+    // steps are so short that meeting is felt (10 µs), nor where pieces do not come out even.
+    const auto bytes = static_cast<std::int64_t>(pass.int8 != nullptr ? 1 : pass.shape->bf16 ? 2 : sizeof(T));
+    const std::int64_t most = (pieces + member.size - 1) / member.size * unit;
+    return R * bytes >= 1 << 18 && work >= 1'000'000 && 8 * most * member.size <= 9 * blocks;
+  }
+
   static void input_product(const Pass& pass, std::int64_t base, std::int64_t rows, Member member) noexcept {
     const std::int64_t blocks = blocks_of<T>(pass.hidden());
-    // Rows are shared out, or blocks of units when there are fewer rows than tiles need.
     Int8Rows* const rounded = pass.int8 == nullptr ? nullptr : pass.rounded + member.id;
+    const std::int64_t unit = forward_unit(pass);
+    if (by_units(pass, member, unit)) {  // those of the steps, whose gates then lie in this thread's cache
+      input_product(pass, base, {0, rows}, member.share(blocks, unit), rounded);
+      return;
+    }
+    // Rows are shared out, or blocks of units when there are fewer rows than tiles need.
     if (rows >= 12 * member.size) {
       input_product(pass, base, member.share(rows, 12), {0, blocks}, rounded);
     } else {
@@ -185,10 +232,21 @@ class Direction {
                             Int8Rows* rounded) noexcept {
     const int gates = pass.shape->gates;
     const Rows<T> to = pass.gates.from(pass.recording ? base : 0);
-    std::int64_t depth = 0;
-    for (int s = 0; s < pass.segment_count; ++s) depth += pass.segments[static_cast<std::size_t>(s)].depth;
+    const bool bf16 = pass.shape->bf16;
+    std::int64_t depth = 0, panel_depth = 0;
+    for (int s = 0; s < pass.segment_count; ++s) {
+      depth += pass.segments[static_cast<std::size_t>(s)].depth;
+      panel_depth += panel_rows(bf16, pass.segments[static_cast<std::size_t>(s)].depth);
+    }
     // Under layer normalisation the bias comes after it.
     const Start first = pass.shape->cell.normalised ? Start::zero : Start::bias;
+    if (pass.distinct != nullptr) {
+      const std::int64_t column = block.begin * gates * W, count = (block.end - block.begin) * gates * W;
+      for (std::int64_t row = mine.begin; row < mine.end; ++row) {
+        std::copy_n(pass.distinct_gates[pass.distinct->of[base + row]] + column, count, to[row] + column);
+      }
+      return;
+    }
     if (mine.end - mine.begin == 1 && pass.int8 == nullptr) {
       for (int s = 0; s < pass.segment_count; ++s) {
         single_input(pass, s, base + mine.begin, block, to[mine.begin]).run();
@@ -204,15 +262,34 @@ class Direction {
         }
       }
       for (std::int64_t b = block.begin; b < block.end; ++b) {
-        const T* panel = pass.weights.input + b * depth * gates * W;
+        const T* panel = pass.weights.input + b * panel_depth * gates * W;
         Start start = first;
         for (int s = 0; s < pass.segment_count; ++s) {
           const InputSegment<T>& segment = pass.segments[static_cast<std::size_t>(s)];
-          panel_product<T>(gates, start, m, segment.depth, segment.rows[base + row], segment.rows.stride, panel,
-                           to[row] + b * gates * W, to.stride, pass.weights.bias + b * gates * W);
-          panel += segment.depth * gates * W;
+          weight_product<T>(bf16, gates, start, m, segment.depth, segment.rows[base + row], segment.rows.stride, panel,
+                            to[row] + b * gates * W, to.stride, pass.weights.bias + b * gates * W,
+                            where_from<T>(panel_depth * pass.gate_width()));
+          panel += panel_rows(bf16, segment.depth) * gates * W;
           start = Start::sum;
         }
+      }
+    }
+  }
+
+  /// W x + b of distinct rows: this thread's share of them.
+  static void distinct_product(const Pass& pass, Member member) noexcept {
+    const int gates = pass.shape->gates;
+    const Member::Range blocks = member.share(blocks_of<T>(pass.hidden()));
+    const Rows<T>& x = pass.distinct->rows;
+    const Rows<T>& to = pass.distinct_gates;
+    const std::int64_t depth = pass.shape->input, panel = panel_rows(pass.shape->bf16, depth);
+    for (std::int64_t row = 0; row < pass.distinct->count; row += kRowBlock) {
+      const std::int64_t m = std::min(kRowBlock, pass.distinct->count - row);
+      for (std::int64_t b = blocks.begin; b < blocks.end; ++b) {
+        const std::int64_t at = b * gates * W;
+        weight_product<T>(pass.shape->bf16, gates, Start::bias, m, depth, x[row], x.stride,
+                          pass.weights.input + at * panel, to[row] + at, to.stride, pass.weights.bias + at,
+                          where_from<T>(panel * pass.gate_width()));
       }
     }
   }
@@ -238,8 +315,8 @@ class Direction {
   }
 
   /// What feeds R at sequences [n, n + m), in 8 bits where weights are.
-  static void round_fed(const Pass& pass, const Source<T>& from, std::int64_t n, std::int64_t m,
-                        const Split& split) noexcept {
+  static void quantise_fed(const Pass& pass, const Source<T>& from, std::int64_t n, std::int64_t m,
+                           const Split& split) noexcept {
     if constexpr (std::is_same_v<T, float>) {
       if (pass.int8 == nullptr) return;
       const Rows<const T> fed = from.fed.from(n);
@@ -292,7 +369,7 @@ class Direction {
     const Rows<T> recurrent = pass.at(pass.recurrent, offset, n);
     ForwardBlock<T> block{};
     block.rows = m;
-    round_fed(pass, from, n, m, split);
+    quantise_fed(pass, from, n, m, split);
     for (std::int64_t b = split.first_block; b < split.last_block; ++b) {
       if (cell.recurrent) block_product(pass, (cell.separate ? recurrent : gates), from, n, m, b, split);
       GeneralStep<T>::fill_block(pass, offset, gates, from, n, b, block);
@@ -300,6 +377,7 @@ class Direction {
       for (std::size_t s = 0; s < cell.states; ++s) block.next[s] = pass.next_state(s, offset, n).columns(b * W);
       block.h = pass.out.from(offset + n).columns(b * W);
       pass.kernels->forward(block);
+      if (pass.rounds_fed()) round_fed(m, W, block.h.read(), pass.fed.from(offset + n).columns(b * W));
     }
   }
 
@@ -314,10 +392,14 @@ class Direction {
     } else if (pass.shape->cell.recurrent) {
       // Heads, states that feed back, 8-bit weights: each block's product is put together by itself.
       const Rows<T> dest = pass.shape->cell.separate ? pass.at(pass.recurrent, offset, n) : gates;
-      round_fed(pass, from, n, 1, split);
+      quantise_fed(pass, from, n, 1, split);
       for (std::int64_t b = blocks.begin; b < blocks.end; ++b) block_product(pass, dest, from, n, 1, b, split);
     }
     pass.kernels->forward(block);
+    if (pass.rounds_fed()) {
+      round_fed(1, (blocks.end - blocks.begin) * W, block.h.read(),
+                pass.fed.from(offset + n).columns(blocks.begin * W));
+    }
   }
 
   /// R · what feeds it, for one block; dest: the gates' rows, or those of separate cells.
@@ -332,7 +414,8 @@ class Direction {
         return;
       }
     }
-    recurrent_product(pass, from, n, m, b, pass.weights.recurrent + b * shape.fed_width() * width,
+    recurrent_product(pass, from, n, m, b,
+                      pass.weights.recurrent + b * panel_rows(shape.bf16, shape.fed_width()) * width,
                       separate ? Start::bias : Start::sum, separate ? pass.weights.recurrent_bias + b * width : nullptr,
                       dest.columns(b * width));
   }
@@ -381,6 +464,7 @@ class Direction {
       block.d_out.stride = block.dh.stride = W;
       for (std::size_t s = 0; s < pass.shape->cell.states; ++s) block.next[s].stride = block.d_state[s].stride = W;
       pass.kernels->backward(block);
+      round_gradients(pass, offset + n, m, split.first_block, split.last_block);
       return;
     }
     block.rows = m;
@@ -388,6 +472,7 @@ class Direction {
       fill(b);
       pass.kernels->backward(block);
     }
+    round_gradients(pass, offset + n, m, split.first_block, split.last_block);
   }
 
   /// Truncated BPTT: nothing flows from the first step of a window, counted from each sequence's own start, to the

@@ -80,7 +80,8 @@ class GeneralStep {
       const bool biased = cell.separate && !cell.normalised;
       const Start start = cell.normalised ? Start::zero : biased ? Start::bias : Start::sum;
       for (std::int64_t b = 0; b < blocks; ++b) {
-        recurrent_product(pass, from, n, m, b, pass.weights.recurrent + b * shape.fed_width() * width, start,
+        recurrent_product(pass, from, n, m, b,
+                          pass.weights.recurrent + b * panel_rows(shape.bf16, shape.fed_width()) * width, start,
                           biased ? pass.weights.recurrent_bias + b * width : nullptr, dest.columns(b * width));
       }
       if (cell.normalised) {
@@ -145,6 +146,7 @@ class GeneralStep {
     if (cell.projection == 0) add(m, hp, d_units.read(), pass.dh.from(n));
     const Rows<T> d_fed = masked ? pass.dh_fed : pass.dh;
     if (cell.reset_before) reset_back(pass, offset, from, n, m, d_fed);
+    round_gradients(pass, offset + n, m, 0, blocks);
     if (pass.back.recurrent.data == nullptr) return;
     Rows<const T> d = (cell.separate ? pass.recurrent : pass.gates).from(offset + n).read();
     if (cell.normalised) {
@@ -152,6 +154,7 @@ class GeneralStep {
       for (std::int64_t i = 0; i < m; ++i) {
         norm.backward(pass.normal_r[offset + n + i], pass.deviation_r[offset + n + i], pass.weights.gain_r, d[i],
                       pass.d_recurrent[n + i]);
+        if (shape.bf16) bf16::round_row(pass.d_recurrent[n + i], pass.gate_width(), pass.d_recurrent[n + i]);
       }
       d = pass.d_recurrent.from(n).read();
     }
@@ -178,6 +181,11 @@ class GeneralStep {
     return pass.hold_state.data != nullptr ? pass.at(pass.fresh[s], offset, n) : pass.next_state(s, offset, n);
   }
 
+  /// h₋ where r acts on it: as it enters R, but rounded only after r; under a mask it is rounded already.
+  static Rows<const T> reset_reads(const Pass& pass, const Source<T>& from) noexcept {
+    return pass.fed_mask.data != nullptr ? from.fed : from.h;
+  }
+
   /// r, then R_n (r ⊙ h₋) into the pre-activation of n.
   static void reset(const Pass& pass, std::int64_t offset, Rows<T> gates, const Source<T>& from, std::int64_t n,
                     std::int64_t m) noexcept {
@@ -185,13 +193,16 @@ class GeneralStep {
     const std::int64_t width = std::int64_t{shape.gates} * W;
     const std::int64_t blocks = blocks_of<T>(shape.hidden);
     const Rows<T> fed = pass.at(pass.reset_fed, offset, n);
+    const Rows<const T> h = reset_reads(pass, from).from(n);
     for (std::int64_t b = 0; b < blocks; ++b) {
-      pass.kernels->reset(m, gates.columns(b * width), from.fed.from(n).columns(b * W), fed.columns(b * W));
+      pass.kernels->reset(m, gates.columns(b * width), h.columns(b * W), fed.columns(b * W));
     }
+    if (shape.bf16) round_fed(m, padded<T>(shape.hidden), fed.read(), fed);
+    const std::int64_t distance = panel_rows(shape.bf16, shape.fed_width()) * width;
     for (std::int64_t b = 0; b < blocks; ++b) {
-      panel_product<T>(1, Start::sum, m, shape.output, fed.data, fed.stride,
-                       pass.weights.recurrent_last + b * shape.fed_width() * width,
-                       gates.data + b * width + (shape.gates - 1) * W, gates.stride);
+      weight_product<T>(shape.bf16, 1, Start::sum, m, shape.output, fed.data, fed.stride,
+                        pass.weights.recurrent_last + b * distance, gates.data + b * width + (shape.gates - 1) * W,
+                        gates.stride);
     }
   }
 
@@ -202,10 +213,17 @@ class GeneralStep {
     const Rows<T> gates = pass.gates.from(offset + n);
     const Rows<T> d = pass.scratch.from(n);
     const Panels<T>& back = pass.back.recurrent_last;
+    if (pass.shape->bf16) {  // of r there is no gradient yet
+      for (std::int64_t b = 0; b < blocks; ++b) {
+        const Rows<T> last = gates.columns(b * width + (pass.shape->gates - 1) * W);
+        round_fed(m, W, last.read(), last);
+      }
+    }
     rows_times_panels<T>(Start::zero, m, gates.data, gates.stride, back, 0, back.count(), d.data, d.stride);
+    const Rows<const T> h = reset_reads(pass, from).from(n);
     for (std::int64_t b = 0; b < blocks; ++b) {
-      pass.kernels->reset_backward(m, gates.columns(b * width), from.fed.from(n).columns(b * W),
-                                   d.columns(b * W).read(), d_fed.from(n).columns(b * W));
+      pass.kernels->reset_backward(m, gates.columns(b * width), h.columns(b * W), d.columns(b * W).read(),
+                                   d_fed.from(n).columns(b * W));
     }
   }
 
@@ -261,16 +279,22 @@ class GeneralStep {
     if (shape.cell.projection > 0) {
       const Rows<T> units = pass.at(pass.units, offset, n);
       const Rows<T> h = pass.hold_h.data != nullptr ? pass.at(pass.fresh_h, offset, n) : out;
+      if (shape.bf16) round_fed(m, padded<T>(shape.hidden), units.read(), units);
       for (std::int64_t b = 0; b < width / W; ++b) {
-        panel_product<T, 1>(Start::zero, m, shape.hidden, units.data, units.stride,
-                            pass.weights.projection + b * shape.hidden * W, h.data + b * W, h.stride);
+        weight_product<T>(shape.bf16, 1, Start::zero, m, shape.hidden, units.data, units.stride,
+                          pass.weights.projection + b * panel_rows(shape.bf16, shape.hidden) * W, h.data + b * W,
+                          h.stride);
       }
     }
     if (pass.hold_h.data != nullptr) {
       hold(m, width, pass.hold_h.from(offset + n), from.h.from(n), pass.at(pass.fresh_h, offset, n), out);
     }
     if (pass.fed.data == nullptr) return;
-    for (std::int64_t i = 0; i < m; ++i) multiply(width, out[i], pass.fed_mask[n + i], pass.fed[offset + n + i]);
+    const Rows<T> fed = pass.fed.from(offset + n);
+    if (pass.fed_mask.data != nullptr) {
+      for (std::int64_t i = 0; i < m; ++i) multiply(width, out[i], pass.fed_mask[n + i], fed[i]);
+    }
+    if (pass.rounds_fed()) round_fed(m, width, (pass.fed_mask.data != nullptr ? fed : out).read(), fed);
   }
 
   /// Gradient of the cell's own h into d_units; pass.dh keeps what zoneout passes on to h₋, or zeros.
@@ -301,6 +325,7 @@ class GeneralStep {
     }
     if (projected) {
       const Panels<T>& back = pass.back.projection;
+      if (shape.bf16) round_fed(m, width, d_h.read(), d_h);
       const Rows<T> d_units = pass.d_units.from(n);
       rows_times_panels<T>(Start::zero, m, d_h.data, d_h.stride, back, 0, back.count(), d_units.data, d_units.stride);
     }

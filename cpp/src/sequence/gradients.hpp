@@ -89,6 +89,8 @@ class LayerGradients {
                     pass.normal_x[row]);
       norm.backward(pass.normal_r[row], pass.deviation_r[row], pass.weights.gain_r, d_recurrent[row],
                     pass.normal_r[row]);
+      if (!pass.shape->bf16) continue;
+      for (const Rows<T>& d : {pass.normal_x, pass.normal_r}) bf16::round_row(d[row], pass.gate_width(), d[row]);
     }
   }
 
@@ -116,7 +118,8 @@ class LayerGradients {
     };
 
     std::int64_t column = 0;
-    for (int s = 0; s < pass.segment_count; ++s) {
+    if (pass.distinct != nullptr) distinct_weights(pass, to.W, shape.layer_input(layer), scratch, member);
+    for (int s = 0; s < pass.segment_count && pass.distinct == nullptr; ++s) {
       const InputSegment<T>& segment = pass.segments[static_cast<std::size_t>(s)];
       GradientOperand<T> operand;
       operand.rows = segment.rows;
@@ -170,6 +173,11 @@ class LayerGradients {
 
   /// d_below (+)= Wᵀ · gradients of pre-activations: this member's rows. hp: distance of the segments' columns.
   static void input(const Pass& pass, Start start, std::int64_t distance, Rows<T> d_below, Member member) noexcept {
+    if (pass.distinct != nullptr) {  // a row for each, of the sums that distinct_weights() left
+      const Member::Range range = member.share(pass.distinct->count, 12);
+      input(pass, start, distance, d_below, range, pass.distinct_gates.from(range.begin).read());
+      return;
+    }
     const Member::Range range = member.share(pass.layout->rows(), 12);
     input(pass, start, distance, d_below, range, d_input(pass).from(range.begin));
   }
@@ -189,6 +197,29 @@ class LayerGradients {
   }
 
  private:
+  /// dW of distinct rows, and sums of the gradients of pre-activations by row, which input() reads when all threads are
+  /// done: this thread's columns of them.
+  static void distinct_weights(const Pass& pass, T* dW, std::int64_t ld, T* scratch, Member member) noexcept {
+    const DistinctRows<T>& distinct = *pass.distinct;
+    const Rows<T>& sums = pass.distinct_gates;
+    const Rows<const T> d = d_input(pass);
+    const Member::Range range = member.share(pass.gate_width(), WeightGradient<T>::kTileRows);
+    const std::int64_t width = range.end - range.begin;
+    for (std::int64_t k = 0; k < distinct.count; ++k) std::fill_n(sums[k] + range.begin, width, T{0});
+    for (std::int64_t row = 0; row < pass.layout->rows(); ++row) {
+      T* const to = sums[distinct.of[row]] + range.begin;
+      const T* const from = d[row] + range.begin;
+      for (std::int64_t k = 0; k < width; ++k) to[k] += from[k];
+    }
+    GradientOperand<T> operand;
+    operand.rows = distinct.rows.read();
+    operand.columns = pass.shape->input;
+    operand.gradient = dW;
+    operand.ld_gradient = ld;
+    WeightGradient<T>::run(distinct.count, sums.read(), pass.shape->gates, pass.shape->hidden, range.begin, range.end,
+                           &operand, 1, nullptr, scratch);
+  }
+
   static void input(const Pass& pass, Start start, std::int64_t distance, Rows<T> d_below, Member::Range range,
                     Rows<const T> dx) noexcept {
     if (range.begin >= range.end) return;

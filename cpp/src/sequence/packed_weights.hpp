@@ -30,6 +30,13 @@ HeadRange blocks_of_columns(const StackShape& shape, std::int64_t first, std::in
   return {first_unit / kLanes<T>, blocks_of<T>(last_unit)};
 }
 
+/// Rows of a panel of W.
+inline std::int64_t input_rows(const StackShape& shape, std::int64_t layer) noexcept {
+  const int segments = shape.segments(layer);
+  return segments * panel_rows(shape.bf16, shape.layer_input(layer) / segments);
+}
+
+/// Panels hold pairs of rows where StackShape::bf16 says so: input, recurrent, recurrent_last, projection.
 template <class T>
 struct PackedDirection {
   T* input = nullptr;                      ///< gate panels, depth = all input segments
@@ -62,14 +69,16 @@ class PackedWeights {
         slot.input8 = take_int8(shape, shape.layer_input(layer));
         slot.recurrent8 = take_int8(shape, shape.fed_width());
       } else {
-        slot.input = arena_.take<T>(width * shape.layer_input(layer));
-        if (cell.recurrent) slot.recurrent = arena_.take<T>(width * shape.fed_width());
+        slot.input = arena_.take<T>(width * input_rows(shape, layer));
+        if (cell.recurrent) slot.recurrent = arena_.take<T>(width * panel_rows(shape.bf16, shape.fed_width()));
       }
-      if (cell.reset_before) slot.recurrent_last = arena_.take<T>(width * shape.fed_width());
+      if (cell.reset_before) slot.recurrent_last = arena_.take<T>(width * panel_rows(shape.bf16, shape.fed_width()));
       slot.bias = arena_.take<T>(width);
       if (cell.recurrent_bias) slot.recurrent_bias = arena_.take<T>(width);
       if (cell.vectors > 0) slot.vectors = arena_.take<T>(static_cast<std::int64_t>(cell.vectors) * hp);
-      if (cell.projection > 0) slot.projection = arena_.take<T>(padded<T>(shape.output) * shape.hidden);
+      if (cell.projection > 0) {
+        slot.projection = arena_.take<T>(padded<T>(shape.output) * panel_rows(shape.bf16, shape.hidden));
+      }
       if (cell.normalised) {
         slot.gain_x = arena_.take<T>(width);
         slot.gain_r = arena_.take<T>(width);
@@ -116,22 +125,27 @@ class PackedWeights {
             continue;
           }
         }
-        pack_gate_panel<T>(gates, all, given.W, depth, hidden, depth, b, slot.input + b * depth * row);
+        const std::int64_t part = depth / shape.segments(layer);
+        for (int s = 0; s < shape.segments(layer); ++s) {
+          pack_panel(shape, gates, all, given.W + s * part, depth, hidden, part, b,
+                     slot.input + (b * input_rows(shape, layer) + s * panel_rows(shape.bf16, part)) * row);
+        }
         if (!cell.recurrent) continue;
         const HeadRange h = columns_of_block<T>(shape, b);
         const std::int64_t columns = cell.heads == 1 ? fed : h.last - h.first;
-        pack_gate_panel<T>(cell.reset_before ? gates - 1 : gates, all, given.R + h.first, fed, hidden, columns, b,
-                           slot.recurrent + b * fed * row);
+        const std::int64_t distance = panel_rows(shape.bf16, fed) * row;
+        pack_panel(shape, cell.reset_before ? gates - 1 : gates, all, given.R + h.first, fed, hidden, columns, b,
+                   slot.recurrent + b * distance);
         if (cell.reset_before) {
-          pack_gate_panel<T>(1, 1U, given.R + (gates - 1) * hidden * fed, fed, hidden, columns, b,
-                             slot.recurrent_last + b * fed * row);
+          pack_panel(shape, 1, 1U, given.R + (gates - 1) * hidden * fed, fed, hidden, columns, b,
+                     slot.recurrent_last + b * distance);
         }
       }
       if (cell.projection > 0) {
         const Member::Range blocks = member.share(blocks_of<T>(shape.output));
         for (std::int64_t b = blocks.begin; b < blocks.end; ++b) {
-          pack_gate_panel<T>(1, 1U, parameters + at.proj, hidden, shape.output, hidden, b,
-                             slot.projection + b * hidden * kLanes<T>);
+          pack_panel(shape, 1, 1U, parameters + at.proj, hidden, shape.output, hidden, b,
+                     slot.projection + b * panel_rows(shape.bf16, hidden) * kLanes<T>);
         }
       }
       if (member.id != 0) continue;
@@ -162,6 +176,12 @@ class PackedWeights {
   T* blocks() const noexcept { return blocks_; }
 
  private:
+  static void pack_panel(const StackShape& shape, int gates, unsigned present, const T* w, std::int64_t ldw,
+                         std::int64_t hidden, std::int64_t depth, std::int64_t block, T* panel) noexcept {
+    if (shape.bf16) return bf16::pack_gate_panel<T>(gates, present, w, ldw, hidden, depth, block, panel);
+    pack_gate_panel<T>(gates, present, w, ldw, hidden, depth, block, panel);
+  }
+
   Int8Panels take_int8(const StackShape& shape, std::int64_t depth) {
     const std::int64_t blocks = blocks_of<T>(shape.hidden);
     const std::int64_t width = blocks * shape.gates * kLanes<T>;
@@ -183,7 +203,8 @@ class PackedWeights {
   T* blocks_ = nullptr;
 };
 
-/// One slot's weights as backward multiplies with them. Depth: gate columns in block order.
+/// One slot's weights as backward multiplies with them. Depth: gate columns in block order. In bf16 they are rounded
+/// and take as much room as others: backward reads each once for a whole batch.
 template <class T>
 struct BackPanels {
   std::array<Panels<T>, 2> input{};              ///< one per input segment; empty where that gradient is not wanted
@@ -254,6 +275,9 @@ class BackPacking {
       for (std::int64_t p = range.begin; p < range.end; ++p) {
         pack_back_panel<T>(1, 1U, parameters + at.proj, shape.hidden, shape.output, shape.hidden, panels.column(p),
                            panels.packs(p), 0, blocks_of<T>(shape.output), panels.panel(p));
+        if (shape.bf16) {
+          bf16::round_row(panels.panel(p), Panels<T>::size(panels.depth, panels.packs(p)), panels.panel(p));
+        }
       }
     }
   }
@@ -268,6 +292,8 @@ class BackPacking {
       if (by_heads) blocks = blocks_of_columns<T>(shape, first, std::min(columns, first + panels.packs(p) * kLanes<T>));
       pack_back_panel<T>(shape.gates, gates, w, ldw, shape.hidden, columns, first, panels.packs(p), blocks.first,
                          blocks.last, panels.panel(p));
+      const std::int64_t rows = (blocks.last - blocks.first) * shape.gates * kLanes<T>;
+      if (shape.bf16) bf16::round_row(panels.panel(p), rows * panels.packs(p) * kLanes<T>, panels.panel(p));
     }
   }
 };

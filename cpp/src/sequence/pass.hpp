@@ -28,6 +28,15 @@ struct InputSegment {
   std::int64_t depth = 0;
 };
 
+/// The input of a layer whose steps often have the same data: each kind once.
+template <class T>
+struct DistinctRows {
+  std::int64_t count = 0;               ///< 0: every row is its own
+  Rows<T> rows{};                       ///< [count, I]
+  const std::int32_t* of = nullptr;     ///< for each row of the batch its place in `rows`
+  const std::int64_t* first = nullptr;  ///< for each place the first row of the batch that has it
+};
+
 /// Matrices are rows × padded(H) (units), rows × padded(P) (h) or rows × G·padded(H) (gates in block order). A row is
 /// one step of one sequence, see sequence/batch.hpp; those marked [step] have a row for each step when recording, and
 /// otherwise one row a sequence, used again in every step.
@@ -39,6 +48,8 @@ struct DirectionPass {
   bool reverse = false;
   std::array<InputSegment<T>, 2> segments{};
   int segment_count = 0;
+  const DistinctRows<T>* distinct = nullptr;  ///< instead of the rows of the one segment, or null
+  Rows<T> distinct_gates{};                   ///< [distinct]: W x + b; in backward sums of gradients of those
   PackedDirection<T> weights{};
   bool recording = false;
   bool keeps_states = false;         ///< records states even when nothing else is recorded: they feed the next step's R
@@ -59,7 +70,7 @@ struct DirectionPass {
   Rows<T> fresh_h{};                        ///< [step] h before zoneout
   std::array<Rows<T>, kMaxStates> fresh{};  ///< [step] states before zoneout
   Rows<const T> fed_mask{};                 ///< [N] factor of h where it enters R
-  Rows<T> fed{};                            ///< h under that mask, every row
+  Rows<T> fed{};                            ///< h under that mask or rounded to bf16, every row; else absent
   Rows<const T> fed0{};                     ///< [N]
 
   // Parts of general steps.
@@ -84,6 +95,7 @@ struct DirectionPass {
   Rows<T> d_projected{};                      ///< gradient of the projection's output, every row
   Rows<T> d_normal_state{};                   ///< gradient of LN(c) times gain, every row
 
+  bool rounds_fed() const noexcept { return shape->rounds_fed(); }
   std::int64_t hidden() const noexcept { return shape->hidden; }
   std::int64_t gate_width() const noexcept { return shape->gates * padded<T>(shape->hidden); }
 
@@ -105,6 +117,14 @@ struct DirectionPass {
 template <class T>
 std::int64_t chunk_rows(std::int64_t gate_width) noexcept {
   return std::max<std::int64_t>(1, (std::int64_t{1} << 18) / (gate_width * static_cast<std::int64_t>(sizeof(T))));
+}
+
+/// Distance of rows of gates: a multiple of 1 kB would put all rows of a tile into a few sets of the L1 cache (2% of a
+/// product at H = 256).
+template <class T>
+constexpr std::int64_t gate_distance(std::int64_t gate_width) noexcept {
+  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+  return gate_width % (16 * kLine) == 0 ? gate_width + kLine : gate_width;
 }
 
 /// Sequences of one step that read their previous h and states from the same place.
@@ -151,13 +171,36 @@ void recurrent_product(const DirectionPass<T>& pass, const Source<T>& from, std:
   const StackShape& shape = *pass.shape;
   const int gates = shape.cell.reset_before ? shape.gates - 1 : shape.gates;  // the last one's product comes later
   const HeadRange columns = columns_of_block<T>(shape, block);
-  panel_product<T>(gates, start, m, columns.last - columns.first, from.fed[n] + columns.first, from.fed.stride, panels,
-                   dest.data, dest.stride, bias);
+  weight_product<T>(shape.bf16, gates, start, m, columns.last - columns.first, from.fed[n] + columns.first,
+                    from.fed.stride, panels, dest.data, dest.stride, bias,
+                    where_from<T>(panel_rows(shape.bf16, shape.fed_width()) * pass.gate_width()));
   panels += (columns.last - columns.first) * gates * kLanes<T>;
   for (std::size_t k = 0; k < shape.cell.feedback; ++k) {
     const Rows<const T>& state = from.state[shape.first_feedback() + k];
     panel_product<T>(gates, Start::sum, m, shape.hidden, state[n], state.stride, panels, dest.data, dest.stride);
     panels += shape.hidden * gates * kLanes<T>;
+  }
+}
+
+/// What enters R from h of some rows and columns.
+template <class T>
+void round_fed(std::int64_t rows, std::int64_t columns, Rows<const T> h, Rows<T> fed) noexcept {
+  for (std::int64_t row = 0; row < rows; ++row) bf16::round_row(h[row], columns, fed[row]);
+}
+
+/// Gradients of pre-activations as they enter products and sums over rows, in place: rows from `row` on, of the units
+/// of blocks [first, last). Under layer normalisation those of what it normalises do, and are rounded there.
+template <class T>
+void round_gradients(const DirectionPass<T>& pass, std::int64_t row, std::int64_t rows, std::int64_t first,
+                     std::int64_t last) noexcept {
+  const StackShape& shape = *pass.shape;
+  if (!shape.bf16 || shape.cell.normalised) return;
+  const std::int64_t width = std::int64_t{shape.gates} * kLanes<T>;
+  for (const Rows<T>& d : {pass.gates, pass.recurrent}) {
+    if (d.data == nullptr) continue;
+    for (std::int64_t i = row; i < row + rows; ++i) {
+      bf16::round_row(d[i] + first * width, (last - first) * width, d[i] + first * width);
+    }
   }
 }
 

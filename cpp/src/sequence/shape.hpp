@@ -17,6 +17,7 @@ struct StackShape {
   bool reversed = false;  ///< the only direction is the reverse one
   bool learns_initial_state = false;
   bool int8 = false;  ///< W and R in 8 bits, activations rounded as they come; float32, inference
+  bool bf16 = false;  ///< operands of products rounded to bf16 (kernels/bf16.hpp); float32
   CellSpec cell;
 
   explicit StackShape(const RecurrentConfig& config, bool in_int8 = false)
@@ -27,6 +28,7 @@ struct StackShape {
         reversed(config.reverse),
         learns_initial_state(config.learn_initial_state),
         int8(in_int8),
+        bf16(config.precision == Precision::bfloat16),
         cell(cell_spec(config)) {
     output = cell.projection > 0 ? cell.projection : hidden;
     if (cell.blocks()) layers *= static_cast<std::int64_t>(cell.pattern.size());
@@ -34,6 +36,10 @@ struct StackShape {
   }
 
   std::int64_t layer_input(std::int64_t layer) const noexcept { return layer == 0 ? input : directions * output; }
+  /// Parts that a layer's input comes in, each by itself in memory.
+  int segments(std::int64_t layer) const noexcept { return layer == 0 ? 1 : directions; }
+  /// Whether what feeds R is a rounded copy of h.
+  bool rounds_fed() const noexcept { return bf16 && cell.recurrent; }
   /// Whether a direction runs from the end of a sequence to its start.
   bool runs_backwards(int direction) const noexcept { return reversed || direction == 1; }
   std::int64_t slots() const noexcept { return layers * directions; }  ///< (layer, direction) pairs

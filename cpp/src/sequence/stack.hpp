@@ -6,8 +6,6 @@
 #include "sequence/masks.hpp"
 #include "sequence/workspace.hpp"
 
-#include <cstring>
-
 LSTMCORE_BEGIN_NAMESPACE
 
 template <class>
@@ -69,7 +67,7 @@ class Stack {
     ws.recorded = false;
     ws.arena.reset();
     ws.layout.assign(x.lengths, x.count);
-    const bool pack = packed == nullptr && !same_weights(parameters, ws);
+    const bool pack = packed == nullptr && parameters != nullptr && !same_weights(parameters, options, ws);
     if (packed == nullptr) packed = &ws.own;
     const bool gather = x.count > 1 || options.input_mean != nullptr || options.record;  // a recording outlives x
     const WorkspaceBuilder<T> builder = this->builder(options);
@@ -80,12 +78,16 @@ class Stack {
       builder.forward(x, *packed, parameters, gather, ws);
     }
     Crew crew;
-    parallel(options.n_threads, [&](Member member) {
-      if (gather) gather_input(x, options, ws, member);
+    parallel(team(ws, options.n_threads, false), [&](Member member) {
+      if (ws.distinct.count > 0) {
+        gather_distinct(ws, member);
+      } else if (gather) {
+        gather_input(x, options, ws, member);
+      }
       if (pack && blocks_ != nullptr) {
-        blocks_->pack(parameters, ws.own.blocks(), member);
+        blocks_->pack(ws.packed_from.copy(), ws.own.blocks(), member);
       } else if (pack) {
-        pack_own(parameters, crew, ws, member);
+        pack_own(crew, ws, member);
       }
       if (options.record && blocks_ == nullptr) fill_masks(options, ws, member);
       if (blocks_ != nullptr) blocks_->fill_masks(options, ws, member);
@@ -93,6 +95,10 @@ class Stack {
       for (std::int64_t layer = 0; layer < shape_.layers; ++layer) {
         if (ws.mask[static_cast<std::size_t>(layer)].data != nullptr) {
           mask_input(options, layer, ws, member);
+          crew.team.wait(member.size);
+        }
+        if (shape_.bf16) {
+          ws.round_input(layer, member);
           crew.team.wait(member.size);
         }
         if (blocks_ != nullptr) {
@@ -108,7 +114,7 @@ class Stack {
       if (options.y != nullptr) scatter_output(options.y, ws, member);
       if (options.final_state != nullptr && blocks_ == nullptr) scatter_final(options, ws, member);
     });
-    if (pack) ws.packed_from.assign(parameters, parameters + total_count(tensors_));
+    if (pack) ws.packed_from.packed();
     if (options.cancel != nullptr && options.cancel->stopped()) return false;
     ws.recorded = options.record;
     ws.zero_state = options.initial == nullptr;
@@ -135,7 +141,7 @@ class Stack {
     const BackwardRoom room = prepare_backward(options, d_out, ws);
     const std::array<PreviousRows<T>, 2>& previous = room.previous;
     Crew crew;
-    parallel(options.n_threads, [&](Member member) {
+    parallel(team(ws, options.n_threads, true), [&](Member member) {
       pack_back(parameters, crew, ws, member);
       fill_top(d_out[0], member);
       crew.team.wait(member.size);
@@ -155,11 +161,16 @@ class Stack {
         if (layer > 0) {
           input_gradient(layer, d_out[below], ws, member);
         } else if (options.dx != nullptr) {
+          if (ws.distinct.count > 0) crew.team.wait(member.size);
           input_gradient(layer, dx, ws, member);
         }
         crew.team.wait(member.size);
       }
-      if (options.dx != nullptr) scatter_rows(options.dx, dx.read(), shape_.input, 1, 0, ws.layout, member);
+      if (options.dx != nullptr && ws.distinct.count > 0) {
+        scatter_distinct(options.dx, dx.read(), ws, member);
+      } else if (options.dx != nullptr) {
+        scatter_rows(options.dx, dx.read(), shape_.input, 1, 0, ws.layout, member);
+      }
       if (member.id != 0) return;
       finish_initial(ws);
       if (options.d_initial != nullptr) scatter_initial(options.d_initial, ws);
@@ -174,12 +185,8 @@ class Stack {
   }
 
   /// Whether the workspace's packed weights were made from these parameters; if not, they are to be packed.
-  bool same_weights(const T* parameters, Workspace& ws) const {
-    const auto count = static_cast<std::size_t>(total_count(tensors_));
-    if (ws.packed_from.size() == count && std::memcmp(ws.packed_from.data(), parameters, count * sizeof(T)) == 0) {
-      return true;
-    }
-    ws.packed_from.clear();  // set again when they are packed: what comes in between may throw
+  bool same_weights(const T* parameters, const ForwardOptions<T>& options, Workspace& ws) const {
+    if (ws.packed_from.same(parameters, total_count(tensors_), options.weights)) return true;
     if (!ws.own.allocated()) allocate(ws.own);
     return false;
   }
@@ -202,6 +209,12 @@ class Stack {
     T* scratch_of(Member member) const noexcept { return scratch + member.id * scratch_size; }
   };
 
+  /// Threads that a pass wakes.
+  int team(Workspace& ws, int requested, bool backward) const noexcept {
+    if (blocks_ != nullptr) return requested;
+    return Direction<T>::useful_threads(ws.pass(shape_, 0, 0), requested, backward);
+  }
+
   BackwardRoom prepare_backward(const BackwardOptions<T>& options, const std::array<Rows<T>, 2>& d_out,
                                 Workspace& ws) const {
     BackwardRoom room;
@@ -216,7 +229,8 @@ class Stack {
   }
 
   /// This member's share of the weights for forward.
-  void pack_own(const T* parameters, Crew& crew, Workspace& ws, Member member) const {
+  void pack_own(Crew& crew, Workspace& ws, Member member) const {
+    const T* const parameters = ws.packed_from.copy();
     if (shape_.cell.expands()) {
       ws.own.expand(shape_, slots_, parameters, member);
       crew.team.wait(member.size);
@@ -300,6 +314,32 @@ class Stack {
           for (std::int64_t k = 0; k < width; ++k) {
             to[k] = static_cast<T>((static_cast<double>(from[k]) - options.input_mean[k]) * options.input_scale[k]);
           }
+        }
+      }
+    }
+  }
+
+  void gather_distinct(Workspace& ws, Member member) const noexcept {
+    const Member::Range range = member.share(ws.distinct.count);
+    for (std::int64_t k = range.begin; k < range.end; ++k) {
+      std::copy_n(ws.distinct_from[static_cast<std::size_t>(k)], shape_.input, ws.distinct.rows[k]);
+      if (shape_.bf16) bf16::round_row(ws.distinct.rows[k], shape_.input, ws.distinct.rows[k]);
+    }
+  }
+
+  /// The gradient of steps with the same data goes to the first of them, zeros to the others.
+  void scatter_distinct(void* const* to, Rows<const T> d, const Workspace& ws, Member member) const noexcept {
+    const DistinctRows<T>& distinct = ws.distinct;
+    const Member::Range range = member.share(ws.layout.sequences());
+    for (std::int64_t n = range.begin; n < range.end; ++n) {
+      T* out = static_cast<T*>(to[ws.layout.original(n)]);
+      for (std::int64_t t = 0; t < ws.layout.length(n); ++t, out += shape_.input) {
+        const std::int64_t row = ws.layout.row(t, n);
+        const std::int64_t place = distinct.of[row];
+        if (distinct.first[place] == row) {
+          std::copy_n(d[place], shape_.input, out);
+        } else {
+          std::fill_n(out, shape_.input, T{0});
         }
       }
     }

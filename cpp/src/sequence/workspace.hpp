@@ -1,6 +1,7 @@
 // What a pass over a batch reads, writes and leaves for backward, and the taking of room for it.
 #pragma once
 
+#include "base/packed_from.hpp"
 #include "sequence/blocks/block.hpp"
 #include "sequence/pass.hpp"
 
@@ -11,18 +12,32 @@ template <class T>
 struct StackWorkspace {
   Arena arena;
   BatchLayout layout;
-  Rows<const T> x{};                       ///< [rows, I]
+  Rows<const T> x{};  ///< [rows, I]; absent with distinct rows
+  DistinctRows<T> distinct;
+  std::vector<const T*> distinct_from;  ///< the caller's data of each
+  std::vector<std::int32_t> codes_seen;
+  std::vector<std::int32_t> place_of;      ///< place of a code, plus one; 0: it has none
   std::vector<DirectionPass<T>> passes;    ///< one per (layer, direction)
   std::vector<Rows<T>> out;                ///< per layer [rows, D·Pp]
   std::vector<Rows<T>> mask;               ///< per layer: factors of its input, absent where all are 1
   std::vector<Rows<T>> sequence_mask;      ///< the part of them that all steps of a sequence share, [N, …]
-  std::vector<Rows<T>> masked;             ///< input ⊙ mask
+  std::vector<Rows<T>> masked;             ///< input ⊙ mask, in bf16 where products are; absent: the input itself
   std::vector<BlockPass<T>> block_passes;  ///< layers that are blocks, instead of passes
   std::vector<std::unique_ptr<BlockMemory>> blocks;
-  PackedWeights<T> own;        ///< when the caller brings no packed weights
-  std::vector<T> packed_from;  ///< the parameters that `own` was packed from
-  bool recorded = false;       ///< a training pass is waiting for backward
-  bool zero_state = true;      ///< that pass was given no initial state
+  PackedWeights<T> own;       ///< when the caller brings no packed weights
+  PackedFrom<T> packed_from;  ///< the parameters that `own` was packed from
+  bool recorded = false;      ///< a training pass is waiting for backward
+  bool zero_state = true;     ///< that pass was given no initial state
+
+  /// A layer's input in bf16, masked or not: this member's rows.
+  void round_input(std::int64_t layer, Member member) noexcept {
+    const auto l = static_cast<std::size_t>(layer);
+    if (masked[l].data == nullptr) return;  // distinct rows
+    const Rows<const T> input = layer == 0 ? x : out[l - 1].read();
+    const Rows<const T> from = mask[l].data != nullptr ? masked[l].read() : input;
+    const Member::Range range = member.share(layout.rows());
+    round_fed(range.end - range.begin, masked[l].stride, from.from(range.begin), masked[l].from(range.begin));
+  }
 
   DirectionPass<T>& pass(const StackShape& shape, std::int64_t layer, int direction) noexcept {
     return passes[static_cast<std::size_t>(layer * shape.directions + direction)];
@@ -37,6 +52,7 @@ struct ForwardOptions {
   void* const* final_state = nullptr;    ///< like initial
   const double* input_mean = nullptr;    ///< x → (x − mean)·scale; both or none
   const double* input_scale = nullptr;
+  std::uint64_t weights = 0;        ///< Settled::number() of the parameters
   bool record = false;              ///< a training pass: regularisers are active
   std::uint64_t dropout_seed = 0;   ///< of their masks
   std::uint64_t sequence_seed = 0;  ///< of the masks that all steps of a sequence share; 0: dropout_seed
@@ -72,7 +88,11 @@ struct WorkspaceBuilder {
                StackWorkspace<T>& ws) const {
     const std::int64_t rows = ws.layout.rows();
     Arena& arena = ws.arena;
-    input(x, gather, ws);
+    if (find_distinct(x, ws)) {
+      ws.x = {};
+    } else {
+      input(x, gather, ws);
+    }
     ws.passes.assign(static_cast<std::size_t>(shape.slots()), DirectionPass<T>{});
     const auto layers = static_cast<std::size_t>(shape.layers);
     ws.out.assign(layers, {});
@@ -84,10 +104,12 @@ struct WorkspaceBuilder {
       const auto l = static_cast<std::size_t>(layer);
       ws.out[l] = {arena.take<T>(rows * width), width};
       const bool variational = config.variational_dropout > 0;
-      if (options.record && (variational || (layer > 0 && config.dropout > 0))) {
-        const std::int64_t in = layer == 0 ? shape.input : width;
+      const std::int64_t in = layer == 0 ? shape.input : width;
+      const bool masks = options.record && (variational || (layer > 0 && config.dropout > 0));
+      const bool rounds = shape.bf16 && !(layer == 0 && ws.distinct.count > 0);  // distinct rows are where they lie
+      if (masks || rounds) ws.masked[l] = {arena.take<T>(rows * in), in};
+      if (masks) {
         ws.mask[l] = {arena.take<T>(rows * in), in};
-        ws.masked[l] = {arena.take<T>(rows * in), in};
         if (variational) ws.sequence_mask[l] = {arena.take<T>(ws.layout.sequences() * in), in};
       }
       for (int direction = 0; direction < shape.directions; ++direction) {
@@ -131,6 +153,51 @@ struct WorkspaceBuilder {
   }
 
  private:
+  /// Whether the first layer reads each kind of input once; ws.distinct is set then.
+  bool find_distinct(const Sequences& x, StackWorkspace<T>& ws) const {
+    constexpr std::int64_t kMostCodes = 1 << 22;  // codes are places in a table
+    ws.distinct = {};
+    const bool masked = options.record && config.variational_dropout > 0;
+    if (x.codes == nullptr || shape.cell.normalised || shape.int8 || options.input_mean != nullptr || masked) {
+      return false;
+    }
+    const BatchLayout& layout = ws.layout;
+    std::int32_t largest = 0;
+    for (std::int64_t n = 0; n < x.count; ++n) {
+      largest = std::max(largest, *std::max_element(x.codes[n], x.codes[n] + x.lengths[n]));
+    }
+    if (largest >= kMostCodes) return false;
+    if (ws.place_of.size() <= static_cast<std::size_t>(largest)) {
+      ws.place_of.resize(static_cast<std::size_t>(largest) + 1, 0);
+    }
+    auto* const of = ws.arena.template take<std::int32_t>(layout.rows());
+    auto* const first = ws.arena.template take<std::int64_t>(layout.rows());
+    // Three rows in four at most: copying gates and adding up their gradients is work, too.
+    const auto most = static_cast<std::size_t>(layout.rows() * 3 / 4);
+    ws.distinct_from.clear();
+    std::vector<std::int32_t>& seen = ws.codes_seen;
+    seen.clear();
+    for (std::int64_t n = 0; n < layout.sequences() && seen.size() <= most; ++n) {
+      const auto at = static_cast<std::size_t>(layout.original(n));
+      const T* from = static_cast<const T*>(x.data[at]);
+      for (std::int64_t t = 0; t < layout.length(n); ++t, from += shape.input) {
+        std::int32_t& place = ws.place_of[static_cast<std::size_t>(x.codes[at][t])];
+        if (place == 0) {
+          first[seen.size()] = layout.row(t, n);
+          seen.push_back(x.codes[at][t]);
+          ws.distinct_from.push_back(from);
+          place = static_cast<std::int32_t>(seen.size());
+        }
+        of[layout.row(t, n)] = place - 1;
+      }
+    }
+    for (const std::int32_t code : seen) ws.place_of[static_cast<std::size_t>(code)] = 0;
+    if (seen.size() > most) return false;
+    const auto count = static_cast<std::int64_t>(seen.size());
+    ws.distinct = {count, {ws.arena.template take<T>(count * shape.input), shape.input}, of, first};
+    return true;
+  }
+
   void prepare(std::int64_t layer, int direction, const PackedWeights<T>& packed, const T* parameters,
                StackWorkspace<T>& ws) const {
     const CellSpec& cell = shape.cell;
@@ -160,6 +227,10 @@ struct WorkspaceBuilder {
         p.segments[i] = {(masked ? ws.masked[l] : ws.out[l - 1]).read().columns(s * pp), shape.output};
       }
     }
+    if (layer == 0 && ws.distinct.count > 0) {
+      p.distinct = &ws.distinct;
+      p.distinct_gates = take(ws.distinct.count, gate_distance<T>(shape.gates * hp));
+    }
     p.weights = packed.slot(slot);
     if (shape.int8) take_rounded(std::max(shape.layer_input(layer), shape.output), rows, ws.arena, p);
     const Rows<T> h0 = take(sequences, pp);
@@ -171,10 +242,14 @@ struct WorkspaceBuilder {
       gather_state(options.initial, parameters, s + 1, slot, p.state[s], ws.layout);
       if (p.keeps_states) p.record[s] = take(rows, hp);
     }
+    if (shape.rounds_fed()) {
+      p.fed = take(rows, pp);
+      p.fed0 = take(sequences, pp).read();
+    }
     const std::int64_t width = shape.gates * hp;
     const std::int64_t steps = options.record ? rows : sequences;
-    p.gates = take(options.record ? rows : buffer_rows(ws.layout, width), width);
-    if (cell.separate) p.recurrent = take(steps, width);
+    p.gates = take(options.record ? rows : buffer_rows(ws.layout, width), gate_distance<T>(width));
+    if (cell.separate) p.recurrent = take(steps, gate_distance<T>(width));
     regularise(p, rows, steps, sequences, hp, pp, take);
     p.general = cell.normalised || cell.reset_before || cell.projection > 0 || p.fed_mask.data != nullptr ||
                 p.hold_h.data != nullptr || p.hold_state.data != nullptr;
@@ -220,6 +295,7 @@ struct WorkspaceBuilder {
     if (config.recurrent_dropout > 0) p.keep = take(rows, hp).read();
     if (config.variational_dropout > 0 && (shape.cell.recurrent || shape.cell.vectors > 0)) {
       p.fed_mask = take(sequences, pp).read();
+      if (p.fed.data != nullptr) return;  // rounded
       p.fed = take(rows, pp);
       p.fed0 = take(sequences, pp).read();
     }

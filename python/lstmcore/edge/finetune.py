@@ -64,7 +64,8 @@ def finetune(
     """
     # Dropout would draw the same masks for every batch, and the rounding is noise enough.
     config = network.model.config
-    off = dict.fromkeys(("dropout", "variational_dropout", "recurrent_dropout"), 0.0)
+    off: dict[str, Any] = dict.fromkeys(("dropout", "variational_dropout", "recurrent_dropout"), 0.0)
+    off["precision"] = None
     core = _core.Model({**config, "recurrent": {**config["recurrent"], **off}, "head_dropout": 0.0})
     core.set_weights(network.model.core.get_weights())
     core.set_preprocessing(**network.model.core.preprocessing)

@@ -44,7 +44,7 @@ def quantize_dynamic(model: Model, **given: Any) -> Model:
         weights = model.core.get_weights().astype(np.float32)
     if not np.isfinite(weights).all():
         raise ValueError("quantize: the model has weights that are not finite (in float32). Train it anew.")
-    config["recurrent"]["dtype"] = "float32"
+    config["recurrent"] |= {"dtype": "float32", "precision": None}
     try:
         core = _core.Model({**config, "quantization": DYNAMIC_INT8})
     except ValueError as error:

@@ -55,7 +55,7 @@ class StepLabels:
         from ..edge import quantized_steps
 
         if X_calibration is not None:
-            self._fitted_samples(X_calibration)  # type: ignore[attr-defined]
+            self._fitted_samples(X_calibration, "X_calibration")  # type: ignore[attr-defined]
         made = getattr(quantized_steps, self._quantized)
         options = {"scheme": scheme, "weights": weights, "ranges": ranges}
         return quantized_steps.quantize_steps(self, made, X_calibration, y, options)

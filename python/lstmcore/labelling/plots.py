@@ -44,13 +44,15 @@ def plot_labels(estimator: Any, X: Any, y: Any = None, ax: Axes | None = None, *
     TypeError
         The estimator is another one.
     """
-    from ..plotting import _GRID, _INK, _VALIDATION, _new_axes, _quiet_frame
+    from ..plotting import _GRID, _INK, _VALIDATION, _axes, _quiet_frame
 
     if not hasattr(estimator, "plot_labels"):
         raise TypeError(f"estimator: expected a SequenceTagger or SequenceTranscriber, got {type(estimator).__name__}")
     probabilities = estimator.predict_proba(X)
     if type(sequence) is not int or not 0 <= sequence < len(probabilities):
         raise ValueError(f"sequence={sequence!r}: expected an int from 0 to {len(probabilities) - 1}")
+    if y is not None and not hasattr(y, "__len__"):
+        raise TypeError(f"y: expected N sequences of labels or None, got {type(y).__name__}")
     if y is not None and len(y) != len(probabilities):
         raise ValueError(f"y has {len(y)} sequences, but X has {len(probabilities)}")
     rows = np.asarray(probabilities[sequence], dtype=np.float64)
@@ -59,7 +61,7 @@ def plot_labels(estimator: Any, X: Any, y: Any = None, ax: Axes | None = None, *
     each_step = len(found) == len(rows) and hasattr(estimator, "crf")
     if each_step and truth is not None and len(truth) < len(rows):
         raise ValueError(f"y[{sequence}] has {len(truth)} labels, but X[{sequence}] has {len(rows)} steps")
-    axes = _new_axes(7.2, 3.0) if ax is None else ax
+    axes = _axes(ax, 7.2, 3.0)
     steps, labels = np.arange(len(rows)), estimator.classes_.tolist()
     named = range(len(labels)) if len(labels) <= _NAMED else np.argsort(-rows.max(axis=0), kind="stable")[:_NAMED]
     for k, label in enumerate(labels):

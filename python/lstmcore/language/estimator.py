@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted, check_random_state
 from .._fitting import Part
 from .._layer_network import LayerModel
 from .._layer_training import LayerEstimator
-from .._parameters import Rule
+from .._parameters import RULES, Rule, store
+from .._step_estimator import RecurrentParameters
 from .corpus import NAMES, Corpus, read_corpus
 from .model import SymbolModel
 from .network import LanguageNetwork
@@ -29,7 +30,7 @@ Self = TypeVar("Self", bound="LanguageModel")
 _EVALUATED = 256
 
 
-class LanguageModel(LayerEstimator):
+class LanguageModel(RecurrentParameters, LayerEstimator):
     """Recurrent network that predicts the next symbol, character or token, of a text.
 
     Embedding, recurrent layers and a softmax over all symbols (Mikolov et al., 2010; Zaremba, Sutskever & Vinyals,
@@ -127,7 +128,8 @@ class LanguageModel(LayerEstimator):
     device : {"cpu", "cuda"}, default "cpu"
         "cuda" is not available yet.
     precision : {"float32", "bfloat16", "float64"}, default "float32"
-        Type of weights and arithmetic. "bfloat16" is not available yet.
+        Type of weights and arithmetic. "bfloat16": float32 with the layers' products in bf16 (docs/bfloat16.md); not
+        with the cells "mlstm" and "xlstm".
 
     Attributes
     ----------
@@ -162,8 +164,25 @@ class LanguageModel(LayerEstimator):
         "softmax", "dropout", "variational_dropout", "recurrent_dropout", "precision",
     )  # fmt: skip
     _rules: Mapping[str, Rule] = RULES_OF_LANGUAGE
+    _absent: ClassVar[Mapping[str, str]] = {
+        "quantize": "the integer runtime has no embeddings and no softmax over a vocabulary. For a smaller and faster "
+        "model lower hidden_size, or use softmax='adaptive'; lstmcore.load_model runs a saved one with NumPy alone."
+    }
 
     classes_: Array
+
+    unit: str
+    tokenizer: str | Callable[[str], Iterable[str]] | None
+    documents: str
+    vocabulary: Sequence[str] | None
+    min_frequency: int
+    max_vocabulary: int | None
+    embedding_size: int | None
+    tie_weights: bool
+    softmax: str
+    cutoffs: Sequence[int] | None
+    n_samples: int
+    bptt_steps: int
 
     def __init__(
         self,
@@ -207,44 +226,7 @@ class LanguageModel(LayerEstimator):
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
-        self.cell = cell
-        self.unit = unit
-        self.tokenizer = tokenizer
-        self.documents = documents
-        self.vocabulary = vocabulary
-        self.min_frequency = min_frequency
-        self.max_vocabulary = max_vocabulary
-        self.embedding_size = embedding_size
-        self.tie_weights = tie_weights
-        self.softmax = softmax
-        self.cutoffs = cutoffs
-        self.n_samples = n_samples
-        self.cell_options = cell_options
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.bidirectional = bidirectional
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.variational_dropout = variational_dropout
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.learning_rate = learning_rate
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.bptt_steps = bptt_steps
-        self.max_iter = max_iter
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.clip_norm = clip_norm
-        self.warm_start = warm_start
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.verbose = verbose
-        self.n_jobs = n_jobs
-        self.device = device
-        self.precision = precision
+        store(self, locals())
 
     # --- fitting -----------------------------------------------------------------------------------------------------
 
@@ -474,6 +456,8 @@ class LanguageModel(LayerEstimator):
         check_is_fitted(self, "model_")
         if random_state is None:
             random_state = self.random_state
+        if not RULES["random_state"].accepts(random_state):
+            raise ValueError(f"random_state: expected {RULES['random_state'].expected}, got {random_state!r}")
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         return self.model_.generate(  # type: ignore[attr-defined]
             prompt,

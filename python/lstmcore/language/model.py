@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .._layer_network import LayerModel
-from .._parameters import thread_count
+from .._parameters import RULES, thread_count
 from .._step_model import check_state
 from .corpus import END, NAMES, UNKNOWN, Contexts, symbols_of
 
@@ -56,12 +56,13 @@ class SymbolModel(LayerModel):
         several = self._are_several(prompt)
         if several and n_texts is not None:
             raise ValueError("n_texts goes with one prompt. Pass one prompt, or leave n_texts out.")
-        if n_texts is not None and (not isinstance(n_texts, (int, np.integer)) or n_texts < 1):
-            raise ValueError(f"n_texts: expected an int >= 1 or None, got {n_texts!r}")
-        if isinstance(length, bool) or not isinstance(length, (int, np.integer)) or length < 0:
+        for name, value in (("n_texts", n_texts), ("top_k", top_k)):
+            if value is not None and not RULES["hidden_size"].accepts(value):
+                raise ValueError(f"{name}: expected an int >= 1 or None, got {value!r}")
+        if not RULES["alpha"].accepts(length) or not isinstance(length, (int, np.integer)):
             raise ValueError(f"length: expected an int >= 0, got {length!r}")
-        if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, (int, np.integer)) or top_k < 1):
-            raise ValueError(f"top_k: expected an int >= 1 or None, got {top_k!r}")
+        if not RULES["shuffle"].accepts(end):
+            raise ValueError(f"end: expected True or False, got {end!r}")
         network = self.network
         contexts = [self._codes(text, "prompt") for text in (prompt if several else [prompt])] * (n_texts or 1)
         if not contexts:
@@ -138,7 +139,7 @@ class SymbolModel(LayerModel):
 
     def _are_several(self, X: Any) -> bool:
         """Whether X is a list of texts; of tokens, a list of lists."""
-        if isinstance(X, str) or not isinstance(X, (list, tuple, np.ndarray)):
+        if isinstance(X, str) or not isinstance(X, (list, tuple, np.ndarray)) or getattr(X, "ndim", 1) == 0:
             return False
         return self.network.config["unit"] == "character" or any(not isinstance(item, str) for item in X)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .. import _core
 from .._dense_head import dense_init
 from .._labels import labels_from_json, labels_to_json
+from .._parameters import check_network_types
 from .corpus import END, NAMES, Contexts, Vocabulary
 from .model import State, SymbolModel
 
@@ -50,7 +51,8 @@ class LanguageNetwork:
 
     config: embedding_size (E), hidden_size, num_layers, dropout, variational_dropout, recurrent_dropout, cell,
     cell_options, vocabulary (labels of all V symbols, "<eod>" and "<unk>" first, the others by falling frequency),
-    unit, documents, tie_weights, softmax, cutoffs (adaptive: symbols before each cluster; else []), dtype.
+    unit, documents, tie_weights, softmax, cutoffs (adaptive: symbols before each cluster; else []), dtype,
+    precision where it is "bfloat16".
 
     Parameters: "embedding" (V, E), those of the layers ("W_l0", …), "head_W" (V, W) unless tied, "head_b" (V,); tied
     with E ≠ W also "head_P" (E, W). Adaptive: "head_W", "head_b" with one row for each symbol before the first cutoff
@@ -127,10 +129,11 @@ class LanguageNetwork:
         regular = bool((lengths == lengths[0]).all())
         cut = x.reshape(len(lengths), lengths[0], -1) if regular else np.split(x, np.cumsum(lengths)[:-1])
         tape = None
+        codes = inputs.reshape(len(lengths), lengths[0]) if regular else np.split(inputs, np.cumsum(lengths)[:-1])
         if training:
-            y, state, tape = self.layer.forward(cut, state=state, training=True)
+            y, state, tape = self.layer.forward(cut, state=state, training=True, codes=codes)
         else:
-            y, state = self.layer.forward(cut, state=state)
+            y, state = self.layer.forward(cut, state=state, codes=codes)
         return (y.reshape(len(x), -1) if regular else np.concatenate(y)), state, tape
 
     def chunk_loss(
@@ -274,7 +277,7 @@ class LanguageNetwork:
 
     @classmethod
     def shapes(cls, config: dict[str, Any]) -> tuple[Shapes, Shapes, str]:
-        if set(config) != set(_KEYS):
+        if set(config) - {"precision"} != set(_KEYS):
             raise ValueError(f"config: expected the entries {', '.join(_KEYS)}, got {', '.join(map(str, config))}")
         for name in _SIZES:
             if type(config[name]) is not int or not 1 <= config[name] <= 2**31:
@@ -283,7 +286,6 @@ class LanguageNetwork:
             if type(config[name]) is not float or not 0.0 <= config[name] < 1.0:
                 raise ValueError(f"config: {name}: expected a number in [0, 1), got {config[name]!r}")
         choices = {
-            "dtype": ("float32", "float64"),
             "softmax": SOFTMAX,
             "unit": UNITS,
             "documents": ("separate", "joined"),
@@ -292,6 +294,7 @@ class LanguageNetwork:
         for name, allowed in choices.items():
             if type(config[name]) is not type(allowed[0]) or config[name] not in allowed:
                 raise ValueError(f"config: {name}: expected one of {allowed}, got {config[name]!r}")
+        check_network_types(config)
         if config["num_layers"] > 1000:
             raise ValueError(f"config: num_layers: expected at most 1000, got {config['num_layers']}")
         if not isinstance(config["cell_options"], dict):
@@ -363,6 +366,7 @@ def _recurrent_config(c: dict[str, Any]) -> dict[str, Any]:
         "variational_dropout": c["variational_dropout"],
         "recurrent_dropout": c["recurrent_dropout"],
         "dtype": c["dtype"],
+        "precision": c.get("precision"),
     }
 
 

@@ -7,8 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .._parameters import RULES, Rule, check_available
-from .._step_estimator import choice
+from .._parameters import BFLOAT16, RULES, Rule, check_available, choice, network_types
 from .corpus import NAMES
 from .network import SOFTMAX, UNITS, LanguageNetwork, default_cutoffs, vocabulary_to_json
 
@@ -57,7 +56,7 @@ RULES_OF_LANGUAGE: Mapping[str, Rule] = {
 
 def check_settings(parameters: Mapping[str, Any]) -> None:
     """Refuses what does not go together, and what this version does not compute."""
-    check_available(parameters)
+    check_available(parameters, precisions=BFLOAT16)
     if parameters["bidirectional"]:
         raise ValueError(
             "bidirectional=True: a layer that reads from the end would read the symbols that a language model is "
@@ -128,7 +127,7 @@ def network_config(parameters: Mapping[str, Any], labels: list[str]) -> dict[str
         "tie_weights": bool(parameters["tie_weights"]),
         "softmax": parameters["softmax"],
         "cutoffs": cutoffs,
-        "dtype": parameters["precision"],
+        **network_types(parameters["precision"]),
     }
     if parameters["tie_weights"] and parameters["embedding_size"] is None:
         # The width of the layers' outputs, which the cell's options decide on.

@@ -31,6 +31,10 @@ class TranslatorModel(StepModel):
     tokens at each step of the greedy prediction.
     """
 
+    # Searches are steps in Python, whose cost is that of a step, whatever the number of sequences (beam_width=5, dates,
+    # 1000 sequences: 0.48 s in batches of 32, 0.36 s in those of 128).
+    _together = 128
+
     def labels(self, x: Any, **options: Any) -> Array:
         return as_sequences(super().labels(x, **options), bool(self.config["joined"]))
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from .. import _core
 from .._dense_head import cross_entropy, dense_init
 from .._step_network import Pass, StepNetwork
-from .._steps import Steps, object_array
+from .._steps import Steps, as_characters, object_array
 from .model import TranslatorModel
 from .search import Hypothesis, Source, beam_search, greedy_search
 
-__all__ = ["LONGEST", "TranslatorNetwork", "as_characters", "as_list"]
+__all__ = ["LONGEST", "TranslatorNetwork"]
 
 Array = NDArray[Any]
 Shapes = dict[str, tuple[int, ...]]
@@ -28,23 +28,6 @@ Shapes = dict[str, tuple[int, ...]]
 LONGEST = 65536
 _SUFFIX = "_decoder"
 _ATTENTION = (None, "additive", "dot", "general")
-
-
-def as_list(items: Any) -> Any:
-    """A column of a pandas frame as an array; anything else as it is."""
-    if getattr(items, "ndim", None) == 1 and hasattr(items, "to_numpy"):
-        return items.to_numpy(dtype=object)
-    return items
-
-
-def as_characters(X: Any) -> Any:
-    """Texts among N sequences → lists of their characters; anything else as it is."""
-    X = as_list(X)
-    if isinstance(X, np.ndarray) and (X.ndim != 1 or X.dtype.kind not in "UTO"):
-        return X
-    if not isinstance(X, (list, tuple, np.ndarray)) or not any(isinstance(item, str) for item in X):
-        return X
-    return [list(str(item)) if isinstance(item, str) else item for item in X]
 
 
 class TranslatorNetwork(StepNetwork):
@@ -241,18 +224,19 @@ class TranslatorNetwork(StepNetwork):
         source, state, _ = self._source(self._run_layers(x, 0, training=False))
         return source, state
 
-    def write_step(self, tokens: Array, state: Any, source: Source, owners: Array) -> tuple[Array, Any, Array | None]:
-        """One step of R hypotheses: scores (R, V), state and attention weights (R, S).
+    def write_step(
+        self, tokens: Array, state: Any, source: Source, owners: Array, want_weights: bool = False
+    ) -> tuple[Array, Any, Array | None]:
+        """One step of R hypotheses: scores (R, V), state and, where asked for, attention weights (R, S).
 
         tokens: (R,) what they read; state: (layers' states, output before) or the former alone; owners: (R,).
         """
         layers, output = state if isinstance(state, tuple) else (state, None)
-        attends = self._config["attention"] is not None
-        more = {"owners": owners, "want_weights": True} if attends else {}
+        more = {} if self._config["attention"] is None else {"owners": owners, "want_weights": want_weights}
         run = self._decode(tokens[:, None], np.ones(len(tokens), np.int64), source, layers, output=output, **more)
         h = run["outputs"][:, 0]
         after = (run["state"], h) if self._config["input_feeding"] else run["state"]
-        return self._scores(h), after, run["weights"][:, 0] if attends else None
+        return self._scores(h), after, run["weights"][:, 0] if want_weights else None
 
     def outputs(self, x: Steps) -> Array:
         """(N,) objects: (L, K) probability of each token at each of the L steps of the greedy prediction."""
@@ -262,7 +246,7 @@ class TranslatorNetwork(StepNetwork):
         """(N,) objects: (L,) token indices of the best hypothesis."""
         longest = max_length or int(self._config["max_length"])
         if beam_width == 1:
-            return object_array(item.tokens for item in greedy_search(self, x, longest))
+            return object_array(item.tokens for item in greedy_search(self, x, longest, want_probabilities=False))
         return object_array(found[0].tokens for found in beam_search(self, x, longest, beam_width, alpha))
 
     def hypotheses(
@@ -276,12 +260,7 @@ class TranslatorNetwork(StepNetwork):
 
     @classmethod
     def read(cls, X: Any, name: str, dtype: str) -> Steps:
-        items = as_characters(X)
-        if items is not X:
-            for n, item in enumerate(items):
-                if isinstance(item, list) and not item:
-                    raise ValueError(f"{name}[{n}] is empty. Every sequence needs at least one character or token.")
-        return super().read(items, name, dtype)
+        return super().read(as_characters(X, name), name, dtype)
 
     @classmethod
     def shapes(cls, config: dict[str, Any]) -> tuple[Shapes, Shapes, str]:
@@ -320,6 +299,8 @@ class TranslatorNetwork(StepNetwork):
 
 def _check_config(config: dict[str, Any]) -> None:
     """What StepNetwork does not know; the config may come from a hostile file."""
+    if "precision" in config:
+        raise ValueError(f"config: precision: a decoder computes in its dtype, got {config['precision']!r}")
     if config["attention"] not in _ATTENTION:
         raise ValueError(f"config: attention: expected one of {_ATTENTION}, got {config['attention']!r}")
     for name in ("input_feeding", "joined"):

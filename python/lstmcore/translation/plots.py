@@ -46,7 +46,7 @@ def plot_attention(
     >>> from lstmcore.plotting import plot_attention
     >>> plot_attention("ab", "BA", [[0.1, 0.9], [1.0, 0.0]]).figure.savefig("attention.png")
     """
-    from ..plotting import _INK, _new_axes
+    from ..plotting import _INK, _axes
 
     weights = np.asarray(attention, dtype=np.float64)
     columns, rows = [str(token) for token in source], [str(token) for token in output]
@@ -57,7 +57,7 @@ def plot_attention(
         )
     if not ((weights >= 0.0) & (weights <= 1.0 + 1e-6)).all():
         raise ValueError("attention: expected weights from 0 to 1")
-    axes = _new_axes(max(3.0, 1.4 + 0.24 * len(columns)), max(2.0, 0.6 + 0.24 * len(rows))) if ax is None else ax
+    axes = _axes(ax, max(3.0, 1.4 + 0.24 * len(columns)), max(2.0, 0.6 + 0.24 * len(rows)))
     image = axes.imshow(weights, cmap="Blues", vmin=0.0, vmax=1.0, aspect="equal", interpolation="nearest")
     # A space would leave a column without a name.
     axes.set_xticks(range(len(columns)), [name if name.strip() else "␣" for name in columns], fontsize=9)

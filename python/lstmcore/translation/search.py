@@ -49,30 +49,37 @@ def _pick(state: Any, rows: Array) -> Any:
     return {name: np.ascontiguousarray(value[:, rows]) for name, value in state.items()}
 
 
-def greedy_search(network: Any, x: Any, longest: int) -> list[Greedy]:
-    """The most probable token at each step, until the end is, or for `longest` steps."""
+def greedy_search(network: Any, x: Any, longest: int, want_probabilities: bool = True) -> list[Greedy]:
+    """The most probable token at each step, until the end is, or for `longest` steps.
+
+    Without want_probabilities all of them are empty.
+    """
     source, state = network.encode(x)
-    count = len(source.lengths)
-    tokens: list[list[int]] = [[] for _ in range(count)]
-    probabilities: list[list[Array]] = [[] for _ in range(count)]
+    count, V = len(source.lengths), int(network.config["outputs"])
+    tokens = np.zeros((count, longest), dtype=np.int64)
+    lengths = np.zeros(count, dtype=np.int64)
+    kept: list[tuple[Array, Array]] = []  # rows, and their probabilities at a step
     rows = np.arange(count)
     reads = np.zeros(count, dtype=np.int64)
-    for _ in range(longest):
+    for t in range(longest):
         scores, state, _ = network.write_step(reads, state, source, rows)
-        chances = softmax(scores)
         reads = np.argmax(scores, axis=1)
         goes_on = np.flatnonzero(reads > 0)
-        for row in goes_on.tolist():
-            tokens[rows[row]].append(int(reads[row]) - 1)
-            probabilities[rows[row]].append(chances[row, 1:])
         if not len(goes_on):
             break
+        if want_probabilities:
+            kept.append((rows[goes_on], softmax(scores)[goes_on, 1:]))
         if len(goes_on) < len(rows):
             rows, reads, state = rows[goes_on], reads[goes_on], _pick(state, goes_on)
-    empty = np.zeros((0, int(network.config["outputs"]) - 1), dtype=source.values.dtype)
+        tokens[rows, t] = reads - 1
+        lengths[rows] = t + 1
+    steps = len(kept) if want_probabilities else 0
+    chances = np.zeros((count, steps, V - 1), dtype=source.values.dtype)
+    for t, (present, values) in enumerate(kept):
+        chances[present, t] = values
     return [
-        Greedy(np.array(own, dtype=np.int64), np.stack(parts) if parts else empty)
-        for own, parts in zip(tokens, probabilities, strict=True)
+        Greedy(own[:length].copy(), parts[:length].copy())
+        for own, parts, length in zip(tokens, chances, lengths.tolist(), strict=True)
     ]
 
 
@@ -93,6 +100,7 @@ def beam_search(
     count, V = len(source.lengths), int(network.config["outputs"])
     attention = attention and network.config["attention"] is not None
     finished: list[list[tuple[float, int, Hypothesis]]] = [[] for _ in range(count)]
+    worst = np.full(count, -np.inf)  # score below which nothing more is kept of a sequence
     open_ = np.arange(count)  # sequences
     totals = np.full((count, width), -np.inf)
     totals[:, 0] = 0.0
@@ -103,45 +111,42 @@ def beam_search(
     for t in range(longest + 1):
         n = len(open_)
         reads = np.zeros((n, width), dtype=np.int64) if t == 0 else tokens[:, :, -1] + 1
-        scores, state, weights = network.write_step(reads.ravel(), state, source, np.repeat(open_, width))
+        scores, state, weights = network.write_step(reads.ravel(), state, source, np.repeat(open_, width), attention)
         chances = _log_softmax(scores).reshape(n, width, V)
         if t == longest:
             chances[:, :, 1:] = -np.inf
         candidates = (totals[:, :, None] + chances).reshape(n, width * V)
         candidates = np.where(np.isnan(candidates), -np.inf, candidates)
         best = _largest(candidates, 2 * width)
-        values = np.take_along_axis(candidates, best, axis=1)
-        parents, outputs = best // V, best % V
+        index = np.arange(n)[:, None]
+        values, parents, outputs = candidates[index, best], best // V, best % V
         # Ended hypotheses among the candidates are finished; the best others go on.
         order = np.argsort(outputs == 0, axis=1, kind="stable")[:, :width]
-        for i, k in zip(*np.nonzero((outputs == 0) & np.isfinite(values)), strict=True):
-            own, parent = int(open_[i]), parents[i, k]
-            kept = maps[i, parent].copy() if attention else None
-            item = Hypothesis(tokens[i, parent].copy(), float(values[i, k] / penalty(t + 1, alpha)), kept)
-            finished[own].append((-item.score, made, item))
+        ended = values / penalty(t + 1, alpha)
+        for i, k in np.argwhere((outputs == 0) & (ended > worst[open_][:, None])).tolist():
+            own, parent, score = int(open_[i]), parents[i, k], float(ended[i, k])
+            if score <= worst[own]:
+                continue
+            item = Hypothesis(tokens[i, parent].copy(), score, maps[i, parent].copy() if attention else None)
+            finished[own] = sorted([*finished[own], (-score, made, item)])[:width]
             made += 1
-        grows = np.take_along_axis(outputs, order, axis=1)
+            if len(finished[own]) == width:
+                worst[own] = -finished[own][-1][0]
+        grows = outputs[index, order]
         # With few tokens there may be fewer candidates that go on than places.
-        totals = np.where(grows > 0, np.take_along_axis(values, order, axis=1), -np.inf)
-        parents = np.take_along_axis(parents, order, axis=1)
-        index = np.arange(n)[:, None]
+        totals = np.where(grows > 0, values[index, order], -np.inf)
+        parents = parents[index, order]
         tokens = np.concatenate([tokens[index, parents], np.maximum(grows - 1, 0)[:, :, None]], axis=2)
         if attention:
             assert weights is not None
             now = weights.reshape(n, width, -1)
             maps = np.concatenate([maps[index, parents], now[index, parents][:, :, None]], axis=2)
-        for own in open_.tolist():
-            finished[own] = sorted(finished[own])[:width]
         # No open one can become better than at the largest penalty.
-        bound = totals.max(axis=1) / penalty(longest + 1, alpha)
-        stays = [
-            i
-            for i, own in enumerate(open_.tolist())
-            if np.isfinite(totals[i]).any() and (len(finished[own]) < width or bound[i] > -finished[own][-1][0])
-        ]
-        if t == longest or not stays:
+        highest = totals.max(axis=1)
+        stays = np.flatnonzero(np.isfinite(highest) & (highest / penalty(longest + 1, alpha) > worst[open_]))
+        if t == longest or not len(stays):
             break
-        rows = (np.array(stays)[:, None] * width + parents[stays]).ravel()
+        rows = (stays[:, None] * width + parents[stays]).ravel()
         state = _pick(state, rows)
         open_, totals, tokens, maps = open_[stays], totals[stays], tokens[stays], maps[stays]
     lengths = source.lengths
@@ -166,8 +171,13 @@ def _log_softmax(scores: Array) -> Array:
 
 def _largest(values: Array, count: int) -> Array:
     """Positions of the largest of each row, falling; equal ones in the order of the row."""
-    if count < values.shape[1]:
-        # Whatever equals the smallest that is taken stands behind by position, so that ties do not depend on partition.
-        least = np.partition(values, values.shape[1] - count, axis=1)[:, -count][:, None]
-        values = np.where(values >= least, values, -np.inf)
-    return np.argsort(-values, axis=1, kind="stable")[:, :count]
+    if count >= values.shape[1]:
+        return np.argsort(-values, axis=1, kind="stable")[:, :count]
+    least = np.partition(values, values.shape[1] - count, axis=1)[:, -count][:, None]
+    # What equals the smallest that is taken is taken by position, so that ties do not depend on partition.
+    above, equal = values > least, values == least
+    taken = above | (equal & (np.cumsum(equal, axis=1) <= count - above.sum(axis=1, keepdims=True)))
+    places: Array = np.nonzero(taken)[1].reshape(len(values), count)
+    falling = np.argsort(-np.take_along_axis(values, places, axis=1), axis=1, kind="stable")
+    result: Array = np.take_along_axis(places, falling, axis=1)
+    return result

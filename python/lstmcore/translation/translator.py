@@ -12,13 +12,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._layer_network import LayerModel, Network
 from .._layer_training import LayerTrainer
-from .._parameters import RULES, Rule
-from .._step_estimator import StepEstimator, choice
-from .._steps import Steps
-from .._targets import LabelSequences
+from .._parameters import FLOATS, RULES, Rule, choice, or_none, store
+from .._step_estimator import StepEstimator
+from .._steps import Steps, as_list
+from .._targets import LabelSequences, check_first_classes
 from .._validation import read_weights
 from .model import TranslatorModel, as_sequences
-from .network import LONGEST, TranslatorNetwork, as_list
+from .network import LONGEST, TranslatorNetwork
 from .training import SamplingTrainer
 
 __all__ = ["SequenceTranslator", "Translation"]
@@ -27,10 +27,6 @@ Array = NDArray[Any]
 Self = TypeVar("Self", bound="SequenceTranslator")
 
 _SHARE = Rule("a float in [0, 1]", lambda value: RULES["alpha"].accepts(value) and value <= 1)
-
-
-def _none_or(rule: Rule) -> Rule:
-    return Rule(f"{rule.expected} or None", lambda value: value is None or rule.accepts(value))
 
 
 class Translation(NamedTuple):
@@ -190,23 +186,40 @@ class SequenceTranslator(LabelSequences, StepEstimator):
     """
 
     _network = TranslatorNetwork
+    _absent: ClassVar[Mapping[str, str]] = {
+        "quantize": "the integer runtime has neither embeddings nor attention. For a smaller and faster model lower "
+        "hidden_size; lstmcore.load_model runs a saved one with NumPy alone.",
+        "step": "the first token is written after the whole source was read. Use predict; for outputs while a sequence "
+        "comes, SequenceTagger (one a step) or SequenceTranscriber (in order, but fewer).",
+    }
     _architecture: ClassVar[tuple[str, ...]] = (
         *StepEstimator._architecture, "attention", "attention_size", "input_feeding", "target_embedding_size",
     )  # fmt: skip
     _rules: Mapping[str, Rule] = {
         **StepEstimator._rules,
-        "attention": _none_or(choice("additive", "dot", "general")),
-        "attention_size": _none_or(RULES["hidden_size"]),
+        "attention": or_none(choice("additive", "dot", "general")),
+        "attention_size": or_none(RULES["hidden_size"]),
         "input_feeding": RULES["bidirectional"],
         "beam_width": RULES["hidden_size"],
         "length_penalty": RULES["alpha"],
-        "max_length": _none_or(
+        "max_length": or_none(
             Rule(f"an int in 1 ... {LONGEST}", lambda value: RULES["hidden_size"].accepts(value) and value <= LONGEST)
         ),
         "scheduled_sampling": _SHARE,
         "sampling_schedule": choice("linear", "inverse_sigmoid", "constant"),
-        "target_embedding_size": _none_or(RULES["hidden_size"]),
+        "target_embedding_size": or_none(RULES["hidden_size"]),
     }
+
+    attention: str | None
+    attention_size: int | None
+    input_feeding: bool
+    beam_width: int
+    length_penalty: float
+    max_length: int | None
+    scheduled_sampling: float
+    sampling_schedule: str
+    label_smoothing: float
+    target_embedding_size: int | None
 
     def __init__(
         self,
@@ -255,51 +268,11 @@ class SequenceTranslator(LabelSequences, StepEstimator):
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
-        self.cell = cell
-        self.attention = attention
-        self.attention_size = attention_size
-        self.input_feeding = input_feeding
-        self.beam_width = beam_width
-        self.length_penalty = length_penalty
-        self.max_length = max_length
-        self.scheduled_sampling = scheduled_sampling
-        self.sampling_schedule = sampling_schedule
-        self.label_smoothing = label_smoothing
-        self.inputs = inputs
-        self.embedding_size = embedding_size
-        self.target_embedding_size = target_embedding_size
-        self.min_frequency = min_frequency
-        self.singleton_dropout = singleton_dropout
-        self.cell_options = cell_options
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.bidirectional = bidirectional
-        self.pooling = pooling
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.variational_dropout = variational_dropout
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.learning_rate = learning_rate
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.clip_norm = clip_norm
-        self.bptt_steps = bptt_steps
-        self.standardize = standardize
-        self.warm_start = warm_start
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.verbose = verbose
-        self.n_jobs = n_jobs
-        self.device = device
-        self.precision = precision
+        store(self, locals())
 
     # --- the network -------------------------------------------------------------------------------------------------
+
+    _precisions: ClassVar[tuple[str, ...]] = FLOATS
 
     def _check_available(self, parameters: Mapping[str, Any]) -> None:
         super()._check_available(parameters)
@@ -403,8 +376,7 @@ class SequenceTranslator(LabelSequences, StepEstimator):
         standardisation, and whose y on the default of `max_length`. The rest as for `fit`. ValueError with
         ``early_stopping=True``.
         """
-        if classes is None and not hasattr(self, "model_"):
-            raise ValueError("classes must be passed on the first call to partial_fit.")
+        check_first_classes(self, classes)
         return self._partial_fit(X, y, classes, sample_weight)
 
     def predict(self, X: Any) -> Array:
@@ -458,21 +430,24 @@ class SequenceTranslator(LabelSequences, StepEstimator):
         for name, value in (("beam_width", beam_width), ("n_best", n_best)):
             if not RULES["hidden_size"].accepts(value) and not (name == "beam_width" and value is None):
                 raise ValueError(f"{name}: expected an int >= 1, got {value!r}")
+        if not RULES["shuffle"].accepts(return_attention):
+            raise ValueError(f"return_attention: expected True or False, got {return_attention!r}")
+        attention = bool(return_attention)
         options = self._search()
         width = max(options["beam_width"], n_best) if beam_width is None else int(beam_width)
         if n_best > width:
             raise ValueError(f"n_best={n_best} hypotheses need a beam_width of at least as many, got {width}.")
-        if return_attention and self.model_.config["attention"] is None:
+        if attention and self.model_.config["attention"] is None:
             raise ValueError("return_attention: this model has attention=None. Fit with another attention.")
         samples = self._fitted_samples(X)
-        size = int(self.model_.core.batch_size)
-        network: Any = self.model_.network
+        model: Any = self.model_
         joined = self._fitted_joined()
         result = []
-        for start in range(0, len(samples.lengths), size):
-            part = samples.subset(np.arange(start, min(start + size, len(samples.lengths))))
+        for part in model.core.parts(samples, model._together):
             with np.errstate(all="ignore"):  # weights that have grown too large show in the outputs
-                found = network.hypotheses(part, options["max_length"], width, options["alpha"], return_attention)
+                found = model.network.hypotheses(
+                    part, options["max_length"], width, options["alpha"], bool(return_attention)
+                )
             for items in found:
                 outputs = as_sequences([self.classes_[item.tokens] for item in items[:n_best]], joined)
                 best = zip(outputs.tolist() if joined else outputs, items, strict=False)
@@ -480,7 +455,7 @@ class SequenceTranslator(LabelSequences, StepEstimator):
         return result
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
-        """Share of the sequences that `predict` gets wholly right.
+        """Share of the sequences that `predict` gets wholly right. Arguments as for `fit`.
 
         `lstmcore.metrics.label_error_rate(y, translator.predict(X))` is the token error rate.
         """
@@ -488,15 +463,7 @@ class SequenceTranslator(LabelSequences, StepEstimator):
         samples, targets = self._read(X, y, reset=False)
         self._use_threads()
         weights = read_weights(sample_weight, len(targets), "sample_weight")
-        size = int(self.model_.core.batch_size)
-        network: Any = self.model_.network
-        count = len(targets)
-        with np.errstate(all="ignore"):
-            found = [
-                item
-                for start in range(0, count, size)
-                for item in network.decode(samples.subset(np.arange(start, min(start + size, count))), **self._search())
-            ]
+        found = self.model_.codes(samples, **self._search())  # type: ignore[attr-defined]
         return _matches(found, targets, weights)
 
     def __sklearn_tags__(self) -> Any:

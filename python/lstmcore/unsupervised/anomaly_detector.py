@@ -11,14 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .._base import SequenceReader
 from .._fitting import Part, Validation
-from .._layer_training import LayerEstimator
-from .._parameters import RULES, Rule, check_available, is_real
-from .._step_estimator import as_written, choice
-from .._steps import Steps, check_numbers, steps_of
+from .._parameters import BFLOAT16, RULES, Rule, check_available, choice, is_real, network_types, store, weight_dtype
+from .._step_estimator import as_written
+from .._steps import Steps, steps_of
 from .._validation import check_resolution, read_weights
 from .detector_model import AnomalyStream, DetectorModel
+from .estimator import UnlabelledEstimator, without_labels
 from .forecast_network import AGGREGATIONS, LOSSES, START, ForecastNetwork
 from .pieces import Pieces, beginnings, cut_pieces, whole
 from .thresholds import lower_quantile
@@ -35,7 +34,7 @@ Self = TypeVar("Self", bound="SequenceAnomalyDetector")
 _SHARE = Rule("a float in [0, 0.5]", lambda value: is_real(value) and 0.0 <= value <= 0.5)
 
 
-class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
+class SequenceAnomalyDetector(OutlierMixin, UnlabelledEstimator):
     """Recurrent network that forecasts each step from those before, and finds abnormal what it could not foresee.
 
     Trained on normal sequences. The errors of its forecasts on normal steps are taken for a Gaussian (Malhotra et al.,
@@ -146,6 +145,13 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
     offset_: float
     step_offset_: float
 
+    horizon: int
+    loss: str
+    aggregation: str
+    contamination: float
+    step_contamination: float
+    pooling: None
+
     def __init__(
         self,
         horizon: int = 1,
@@ -185,41 +191,7 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
-        self.horizon = horizon
-        self.loss = loss
-        self.aggregation = aggregation
-        self.contamination = contamination
-        self.step_contamination = step_contamination
-        self.cell = cell
-        self.cell_options = cell_options
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.bidirectional = bidirectional
-        self.pooling = pooling
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.variational_dropout = variational_dropout
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.learning_rate = learning_rate
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.clip_norm = clip_norm
-        self.bptt_steps = bptt_steps
-        self.standardize = standardize
-        self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.verbose = verbose
-        self.n_jobs = n_jobs
-        self.device = device
-        self.precision = precision
+        store(self, locals())
 
     # --- fitting -----------------------------------------------------------------------------------------------------
 
@@ -283,7 +255,7 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
             del self.model_
         x = whole(self._steps(X, reset=not resume, name="X"))
         weights = read_weights(sample_weight, len(x.lengths), "sample_weight")
-        pieces, self._owner = cut_pieces(x, None if self.bptt_steps is None else int(self.bptt_steps))
+        pieces, self._owner = cut_pieces(x, self._piece_steps())
         self._held_out, self._eval = None, None
         if resume:
             self.model_.network.forget_errors()  # type: ignore[attr-defined]
@@ -293,15 +265,8 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
         return None if weights is None else weights[self._owner]
 
     def _steps(self, X: Any, reset: bool, name: str) -> Steps:
-        check_numbers(X, name)
         sequences = self._read_sequences(X, reset, name)
-        return steps_of(sequences, self.precision if reset else self.model_.dtype)
-
-    def _step_features(self) -> int:
-        return int(self.model_.network.config["inputs"])
-
-    def _read(self, X: Any, y: Any, reset: bool, prefix: str = "", classes: Any = None) -> tuple[Any, Array]:
-        return X, np.zeros(len(X.lengths))
+        return steps_of(sequences, weight_dtype(self.precision) if reset else self.model_.dtype)
 
     def _split(
         self, targets: Array, weights: Array | None, seed: int, split: bool
@@ -325,26 +290,13 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
         return train, held_out
 
     def _read_eval_set(self, eval_set: Any) -> Validation:
-        if isinstance(eval_set, tuple) and len(eval_set) == 2 and eval_set[1] is None:
-            eval_set = eval_set[0]
-        self._eval = whole(self._steps(eval_set, reset=False, name="eval_set"))
+        self._eval = whole(self._steps(without_labels(eval_set), reset=False, name="eval_set"))
         return self._validation(Part(self._eval, np.zeros(len(self._eval.lengths)), None), None)
 
     def _make_network(self, samples: Pieces, targets: Array, weights: Array | None, seed: int) -> ForecastNetwork:
+        outputs = int(self.horizon) * samples.features * (2 if self.loss == "gaussian" else 1)
         config = {
-            "cell": self.cell,
-            "cell_options": dict(self.cell_options or {}),
-            "inputs": samples.features,
-            "hidden_size": int(self.hidden_size),
-            "num_layers": int(self.num_layers),
-            "bidirectional": False,
-            "outputs": int(self.horizon) * samples.features * (2 if self.loss == "gaussian" else 1),
-            "dropout": float(self.dropout),
-            "variational_dropout": float(self.variational_dropout),
-            "recurrent_dropout": float(self.recurrent_dropout),
-            "vocabulary": None,
-            "embedding_size": None,
-            "dtype": self.precision,
+            **self._network_config(samples.features, outputs),
             "horizon": int(self.horizon),
             "loss": self.loss,
             "aggregation": self.aggregation,
@@ -353,14 +305,14 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
         if self.standardize:
             # Pieces stand one after the other, as the steps do.
             mean, deviation = network.standardise(samples, weights)  # type: ignore[arg-type]
-            check_resolution(mean, deviation, self.precision)
+            check_resolution(mean, deviation, weight_dtype(self.precision))
         return network
 
     def _make_model(self, network: Any) -> DetectorModel:
         return DetectorModel(network)
 
     def _check_available(self, parameters: Mapping[str, Any]) -> None:
-        check_available(parameters)
+        check_available(parameters, precisions=BFLOAT16)
 
     def _score_outputs(self, outputs: Array, y: Array, sample_weight: Array | None) -> float:
         return float(np.mean(np.concatenate(list(outputs))))
@@ -369,7 +321,7 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
         """Distribution of the errors, and thresholds. weights: (N,) of the sequences x of fit."""
         network: Any = self.model_.network
         given = np.ones(len(x.lengths)) if weights is None else weights
-        steps = None if self.bptt_steps is None else int(self.bptt_steps)
+        steps = self._piece_steps()
         pieces, owner = cut_pieces(x, steps)
         usual = np.concatenate([np.square(item[:, 0]).mean(axis=1) for item in self._errors(pieces)])
         of_pieces = np.repeat(given[owner], pieces.lengths)
@@ -397,26 +349,17 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
         del self._owner, self._held_out, self._eval
 
     def _errors(self, x: Pieces) -> list[Array]:
-        count, size = len(x.lengths), int(self.batch_size)
         network: Any = self.model_.network
-        return [
-            item
-            for start in range(0, count, size)
-            for item in network.errors(x.subset(np.arange(start, min(start + size, count))))
-        ]
+        return [item for part in self.model_.core.parts(x) for item in network.errors(part)]
 
     # --- files -------------------------------------------------------------------------------------------------------
 
-    def _fitted_document(self) -> dict[str, Any]:
-        return {**super()._fitted_document(), **self._reader_document()}
-
     def _restore_fitted(self, model: Any, fitted: dict[str, Any]) -> None:
-        if type(model.network) is not self._network:
-            raise ValueError(f"{type(self).__name__} with a {type(model.network).__name__}")
-        self._restore_reader(model.n_features, fitted)
-        self._restore_architecture(fitted)
-        config, built = model.config, {**self._built, "dtype": self._built["precision"]}
-        wrong = [name for name in ("horizon", "loss", "aggregation", "dtype") if built[name] != config[name]]
+        super()._restore_fitted(model, fitted)
+        config, built = {"precision": None, **model.config}, {"precision": None, **self._built}
+        built |= {"precision": None, **network_types(self._built["precision"])}
+        names = ("horizon", "loss", "aggregation", "dtype", "precision")
+        wrong = [name for name in names if built[name] != config[name]]
         if wrong:
             raise ValueError(f"architecture: {', '.join(wrong)} differ from the network's")
         self.offset_, self.step_offset_ = model.offset, model.step_offset
@@ -432,16 +375,16 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
         return as_written(samples, scores)
 
     def score_samples(self, X: Any) -> Array:
-        """(N,) scores, lower for what is more abnormal: of each sequence's worst step, or of all on average."""
+        """(N,) scores, lower for what is more abnormal: of the worst step, or of all on average. X as for `fit`."""
         _, scores = self._scored(X)
         return self.model_.sequence_scores(scores)  # type: ignore[attr-defined, no-any-return]
 
     def decision_function(self, X: Any) -> Array:
-        """(N,) `score_samples` minus `offset_`: negative for what `predict` calls abnormal."""
+        """(N,) `score_samples` minus `offset_`: negative for what `predict` calls abnormal. X as for `fit`."""
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: Any) -> Array:
-        """(N,) −1 for abnormal sequences, 1 for normal ones."""
+        """(N,) −1 for abnormal sequences, 1 for normal ones. X as for `fit`."""
         return np.where(self.decision_function(X) < 0.0, -1, 1)
 
     def predict_steps(self, X: Any) -> Array:
@@ -506,9 +449,3 @@ class SequenceAnomalyDetector(OutlierMixin, SequenceReader, LayerEstimator):
         from ..plotting import plot_anomalies
 
         return plot_anomalies(self, X, ax=ax, sequence=sequence, feature=feature)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        tags.target_tags.required = False
-        return tags

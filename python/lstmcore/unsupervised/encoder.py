@@ -12,16 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from .._base import SequenceReader
 from .._fitting import Part, Validation
-from .._layer_training import LayerEstimator
-from .._parameters import RULES, Rule, check_available
-from .._step_estimator import as_written, choice
+from .._parameters import BFLOAT16, RULES, Rule, check_available, choice, or_none, store, weight_dtype
+from .._step_estimator import as_written
 from .._step_network import vocabulary_of
-from .._steps import Steps, check_numbers, holds_text, read_steps, steps_of
-from .._validation import check_resolution, read_weights
+from .._steps import Steps, read_steps, steps_of
+from .._validation import check_resolution, holds_text, read_weights
 from .encoder_model import EncoderModel
 from .encoder_network import MIXES, POOLINGS, TASKS, EncoderNetwork, check_cell
+from .estimator import UnlabelledEstimator, without_labels
 from .pieces import cut_steps
 from .pretrained import network_of
 from .probe import fit_mix, probe_target
@@ -45,7 +44,7 @@ class _LossValidation(Validation):
         return loss, -loss
 
 
-class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SequenceReader, LayerEstimator):
+class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, UnlabelledEstimator):
     """Recurrent network that turns sequences into vectors, or each of their steps, for any estimator to go on with.
 
     It is trained without labels, on all sequences there are; the few labelled ones then train a classifier on its
@@ -61,6 +60,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
     pretrained : fitted estimator or None, default None
         An estimator of lstmcore whose recurrent layers, preprocessing and vocabulary are taken, as they are; nothing is
         trained, and `pretraining` and the parameters of network and training do not matter. `clone` does not copy it.
+        X then is what that estimator reads; of a `LanguageModel` of characters N texts.
     output : {"sequence", "steps"}, default "sequence"
         What `transform` gives: one vector a sequence, or one a step.
     pooling : {"last", "mean", "max"}, default "last"
@@ -128,7 +128,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
         "variational_dropout", "recurrent_dropout", "precision", "pretraining", "layer_mix", "pooling",
     )  # fmt: skip
     _rules: Mapping[str, Rule] = {
-        "pretraining": Rule("'autoencoder', 'next_step' or None", lambda value: value is None or value in TASKS[:2]),
+        "pretraining": or_none(choice(*TASKS[:2])),
         "pretrained": Rule(
             "a fitted estimator of lstmcore or None", lambda value: not isinstance(value, (str, int, float))
         ),
@@ -143,6 +143,16 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
     }
 
     layer_weights_: Array | None
+
+    pretraining: str | None
+    pretrained: Any
+    output: str
+    pooling: str
+    layer_mix: str
+    inputs: str
+    embedding_size: int
+    min_frequency: int
+    singleton_dropout: float
 
     def __init__(
         self,
@@ -186,44 +196,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
-        self.pretraining = pretraining
-        self.pretrained = pretrained
-        self.output = output
-        self.pooling = pooling
-        self.layer_mix = layer_mix
-        self.inputs = inputs
-        self.embedding_size = embedding_size
-        self.min_frequency = min_frequency
-        self.singleton_dropout = singleton_dropout
-        self.cell = cell
-        self.cell_options = cell_options
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.bidirectional = bidirectional
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.variational_dropout = variational_dropout
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.learning_rate = learning_rate
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.clip_norm = clip_norm
-        self.bptt_steps = bptt_steps
-        self.standardize = standardize
-        self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.verbose = verbose
-        self.n_jobs = n_jobs
-        self.device = device
-        self.precision = precision
+        store(self, locals())
 
     # --- fitting -----------------------------------------------------------------------------------------------------
 
@@ -301,7 +274,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
             )
         if self.bptt_steps == 1 and self.pretraining == "next_step":
             raise ValueError("bptt_steps=1: pieces of one step have no next one. Use 2 or more, or None.")
-        return cut_steps(x, None if self.bptt_steps is None else int(self.bptt_steps))
+        return cut_steps(x, self._piece_steps())
 
     def _start_untrained(self, x: Steps, weights: Array | None) -> None:
         from sklearn.utils.validation import check_random_state
@@ -329,7 +302,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
         model: Any = self.model_
         self._use_threads()
         if target is not None:
-            features = np.concatenate([model.network.sequence_layers(part) for part in model.parts(x)])
+            features = np.concatenate([model.network.sequence_layers(part) for part in model.core.parts(x)])
             mix, gain = fit_mix(features, target, np.ones(len(target)) if weights is None else weights)
             model.network.constants["mix"][:] = mix
             model.network.constants["gain"][:] = gain
@@ -346,33 +319,23 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
             return self._read_fitted(X, name)
         if self.inputs == "tokens" or (self.inputs == "auto" and holds_text(X)):
             self._table = False
-            x = read_steps(X, name, self.precision).as_tokens(name)
+            x = read_steps(X, name, weight_dtype(self.precision)).as_tokens(name)
             self.n_features_in_ = 1
             return x
-        check_numbers(X, name)
-        return steps_of(self._read_sequences(X, True, name), self.precision)
+        return steps_of(self._read_sequences(X, True, name), weight_dtype(self.precision))
 
     def _read_fitted(self, X: Any, name: str, reset: bool = False) -> Steps:
         """X for the fitted network; reset: it decides on n_features_in_."""
         network: Any = self.model_.network
         if network.config["vocabulary"] is not None:
             self._table, self.n_features_in_ = False, 1
-            return network.prepare(read_steps(X, name, self.model_.dtype), name)  # type: ignore[no-any-return]
-        check_numbers(X, name)
+            return network.read_fitted(X, name)  # type: ignore[no-any-return]
         x = steps_of(self._read_sequences(X, reset, name), self.model_.dtype)
         network.check(x, name)
         return x
 
-    def _step_features(self) -> int:
-        return int(self.model_.network.config["inputs"])
-
-    def _read(self, X: Any, y: Any, reset: bool, prefix: str = "", classes: Any = None) -> tuple[Any, Array]:
-        return X, np.zeros(len(X.lengths))
-
     def _read_eval_set(self, eval_set: Any) -> Validation:
-        if isinstance(eval_set, tuple) and len(eval_set) == 2 and eval_set[1] is None:
-            eval_set = eval_set[0]
-        x, _ = self._cut(self._read_fitted(eval_set, "eval_set"), "eval_set")
+        x, _ = self._cut(self._read_fitted(without_labels(eval_set), "eval_set"), "eval_set")
         return self._validation(Part(x, np.zeros(len(x.lengths)), None), None)
 
     def _validation(self, part: Part, sample_weight: Array | None) -> Validation:
@@ -382,23 +345,12 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
         vocabulary, rare = None, None
         if samples.table is not None:
             vocabulary, rare = vocabulary_of(samples, weights, int(self.min_frequency))
-        size = int(self.embedding_size)
-        inputs = samples.features if vocabulary is None else size
+        inputs = samples.features if vocabulary is None else int(self.embedding_size)
         task = self.pretraining or "none"
-        config: dict[str, Any] = {
-            "cell": self.cell,
-            "cell_options": dict(self.cell_options or {}),
-            "inputs": inputs,
-            "hidden_size": int(self.hidden_size),
-            "num_layers": int(self.num_layers),
+        targets_count = inputs if vocabulary is None else len(vocabulary["values"]) + 1
+        config = {
+            **self._network_config(inputs, 1 if task == "none" else targets_count, vocabulary),
             "bidirectional": bool(self.bidirectional) and task != "next_step",
-            "outputs": 1 if task == "none" else inputs if vocabulary is None else len(vocabulary["values"]) + 1,
-            "dropout": float(self.dropout),
-            "variational_dropout": float(self.variational_dropout),
-            "recurrent_dropout": float(self.recurrent_dropout),
-            "vocabulary": vocabulary,
-            "embedding_size": None if vocabulary is None else size,
-            "dtype": self.precision,
             "task": task,
             "separate": bool(self.bidirectional) and task == "next_step",
             "layer_mix": self.layer_mix,
@@ -409,7 +361,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
             network.constants["rare"][1:] = rare
         elif self.standardize:
             mean, deviation = network.standardise(samples, weights)
-            check_resolution(mean, deviation, self.precision)
+            check_resolution(mean, deviation, config["dtype"])
         return network
 
     def _make_model(self, network: Any) -> EncoderModel:
@@ -419,7 +371,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
         network.singleton_dropout = float(self.singleton_dropout)
 
     def _check_available(self, parameters: Mapping[str, Any]) -> None:
-        check_available(parameters)
+        check_available(parameters, precisions=BFLOAT16)
         if self.pretrained is None:
             check_cell(parameters["cell"], parameters["layer_mix"], int(parameters["num_layers"]))
 
@@ -442,14 +394,8 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
 
     # --- files -------------------------------------------------------------------------------------------------------
 
-    def _fitted_document(self) -> dict[str, Any]:
-        return {**super()._fitted_document(), **self._reader_document()}
-
     def _restore_fitted(self, model: Any, fitted: dict[str, Any]) -> None:
-        if type(model.network) is not self._network:
-            raise ValueError(f"{type(self).__name__} with a {type(model.network).__name__}")
-        self._restore_reader(model.n_features, fitted)
-        self._restore_architecture(fitted)
+        super()._restore_fitted(model, fitted)
         wrong = [name for name in ("layer_mix", "pooling") if self._built[name] != model.config[name]]
         if wrong:
             raise ValueError(f"architecture: {', '.join(wrong)} differ from the network's")
@@ -486,14 +432,14 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
         ----------
         x : array-like (I,) or (N, I), or a token or list of N tokens
             The next step of one stream, or of N streams at once.
-        state : list or None
+        state : dict or None
             What the last call returned, which is not modified; None starts.
 
         Returns
         -------
         features : ndarray (W,) or (N, W)
             What ``output="steps"`` gives for this step.
-        state : list
+        state : dict
 
         Raises
         ------
@@ -525,7 +471,5 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sequenc
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        tags.target_tags.required = False
         tags.transformer_tags.preserves_dtype = []
         return tags

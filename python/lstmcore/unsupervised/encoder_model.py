@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._layer_network import LayerModel
+from .._step_model import check_state
 from .._steps import Steps
 
 __all__ = ["EncoderModel"]
@@ -31,20 +32,19 @@ class EncoderModel(LayerModel):
     def sequence_features(self, x: Steps) -> Array:
         """(N, W)."""
         network: Any = self.network
-        return np.concatenate([network.encoded(part) for part in self.parts(x)])
-
-    def parts(self, x: Steps) -> list[Steps]:
-        """x in batches."""
-        size = self.core.batch_size
-        return [x.subset(np.arange(n, min(n + size, len(x.lengths)))) for n in range(0, len(x.lengths), size)]
+        return np.concatenate([network.encoded(part) for part in self.core.parts(x)])
 
     def _read(self, X: Any, n_jobs: int | None) -> Steps:
         from .._parameters import thread_count
 
         network: Any = self.network
         network.n_threads = thread_count(n_jobs)
-        x: Steps = network.prepare(network.read(X, "X", self.dtype), "X")
+        x: Steps = network.read_fitted(X, "X")
         return x
+
+    def outputs(self, X: Any, n_jobs: int | None = None) -> Array:
+        """(N,) objects: features of steps, (T, W) each."""
+        return self.core.predict(self._read(X, n_jobs))
 
     def step(self, x: Any, state: Any = None) -> tuple[Array, Any]:
         """Features of the next step, (W,) or (N, W) for N streams, and the state for the next call."""
@@ -53,10 +53,6 @@ class EncoderModel(LayerModel):
             raise ValueError("step: one direction reads from the end. Fit with bidirectional=False.")
         rows, single = network.read_step(x)
         if state is not None:
-            if not isinstance(state, list) or not all(isinstance(part, dict) for part in state):
-                raise TypeError(f"state: expected what step returned, or None to start; got {type(state).__name__}")
-            count = {value.shape[1] for part in state for value in part.values()}
-            if count != {len(rows)}:
-                raise ValueError(f"state: it is of {min(count, default=0)} stream(s), x has {len(rows)}")
+            check_state(state, len(rows))
         features, state = network.stream(rows, state)
         return (features[0] if single else features), state

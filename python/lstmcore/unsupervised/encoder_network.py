@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from .. import _core
 from .._dense_head import cross_entropy, dense_init
 from .._step_network import Shapes, StepNetwork, engine_model, recurrent_config, scatter
-from .._steps import Steps
+from .._steps import Steps, as_characters, read_steps
 from .encoder_model import EncoderModel
 
 __all__ = ["MIXES", "POOLINGS", "TASKS", "EncoderNetwork", "check_cell"]
@@ -185,6 +185,15 @@ class EncoderNetwork(StepNetwork):
         gradients |= {name + _DECODER: value for name, value in decoded.parameters.items()}
         return total, share, gradients, back.x
 
+    def read_fitted(self, X: Any, name: str) -> Steps:
+        """X, which this network's layers are to read: where all its tokens are single characters, texts too."""
+        tokens = [] if self._vocabulary is None else self._vocabulary.tokens.tolist()
+        if tokens and all(isinstance(token, str) and len(token) == 1 for token in tokens):
+            if isinstance(X, str):
+                raise TypeError(f"{name} is one text. Expected a sequence of them: [{name}] is one sample.")
+            X = as_characters(X, name)
+        return self.prepare(read_steps(X, name, self._config["dtype"]), name)
+
     # --- features ----------------------------------------------------------------------------------------------------
 
     def _layers(self) -> list[list[Any]]:
@@ -261,20 +270,15 @@ class EncoderNetwork(StepNetwork):
         """(N, W) features of sequences."""
         return self.mixed(list(np.moveaxis(self.sequence_layers(x), 1, 0)))
 
-    def stream(self, x: Array, states: Any) -> tuple[Array, Any]:
-        """Features of the next step of N streams (N, W), and the states after it."""
+    def stream(self, x: Array, state: Any) -> tuple[Array, Any]:
+        """Features of the next step of N streams (N, W), and the state after it."""
         if self._vocabulary is None:
             h = ((x - self._constants["mean"]) * self._constants["scale"]).astype(self._config["dtype"])
         else:
             h = self._embedding["embedding"][x]
-        layers = self._layers()[0]
-        states = [None] * len(layers) if states is None else states
-        found, after = [], []
-        for layer, state in zip(layers, states, strict=True):
-            h, state = layer.step(h, state)
-            found.append(h)
-            after.append(state)
-        return self.mixed(found), after
+        h, state = self._layer.step(h, state)
+        # A layer's output is its h, but for blocks, of which check_cell allows the last layer alone.
+        return self.mixed([h] if self._config["layer_mix"] == "last" else list(state["h"])), state
 
     def core_model(self, pooling: str) -> _core.Model:
         """The same layers as a model of the engine, whose head hands their outputs on; pooling "none" for steps.

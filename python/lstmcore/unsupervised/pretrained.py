@@ -6,6 +6,7 @@ from typing import Any
 
 from .._labels import labels_from_json, labels_to_json
 from .._layer_network import LayerModel, restore
+from .._parameters import network_types
 from .._step_network import StepNetwork
 from ..model import Model
 from .encoder_network import EncoderNetwork
@@ -66,7 +67,7 @@ def _of_model(model: Model) -> tuple[dict[str, Any], dict[str, Any], dict[str, A
         "bidirectional": bool(recurrent["bidirectional"]),
         "vocabulary": None,
         "embedding_size": None,
-        "dtype": str(recurrent["dtype"]),
+        **network_types(recurrent["precision"]),
         "separate": False,
     }
     given = model.core.preprocessing
@@ -76,7 +77,7 @@ def _of_model(model: Model) -> tuple[dict[str, Any], dict[str, Any], dict[str, A
 def _of_steps(network: StepNetwork) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     known = network.config
     keys = ("cell", "cell_options", "inputs", "hidden_size", "num_layers", "bidirectional", "vocabulary")
-    config = {key: known[key] for key in (*keys, "embedding_size", "dtype")}
+    config = {key: known[key] for key in (*keys, "embedding_size", "dtype", "precision") if key in known}
     config["separate"] = bool(known.get("separate", False))
     constants: dict[str, Any] = {
         key: network.constants[key] for key in ("mean", "scale", "rare") if key in network.constants
@@ -88,7 +89,8 @@ def _of_language(network: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str
     """Of a LanguageModel, whose first two symbols are the end of a document and the unknown one."""
     known = network.config
     labels = labels_from_json(known["vocabulary"])[2:]
-    config = {key: known[key] for key in ("cell", "cell_options", "hidden_size", "num_layers", "dtype")}
+    keys = ("cell", "cell_options", "hidden_size", "num_layers", "dtype", "precision")
+    config = {key: known[key] for key in keys if key in known}
     config |= {"inputs": known["embedding_size"], "embedding_size": known["embedding_size"]}
     config |= {"vocabulary": labels_to_json(labels), "bidirectional": False, "separate": False}
     tensors = {**network.parameters, "embedding": network.parameters["embedding"][1:]}

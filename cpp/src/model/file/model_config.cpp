@@ -15,6 +15,7 @@ template <class Enum>
 using Names = std::initializer_list<std::pair<Enum, const char*>>;
 
 constexpr Names<Dtype> dtypes = {{Dtype::float32, "float32"}, {Dtype::float64, "float64"}};
+constexpr Names<Precision> precisions = {{Precision::bfloat16, "bfloat16"}};
 constexpr Names<Pooling> poolings = {{Pooling::last, "last"},         {Pooling::mean, "mean"},
                                      {Pooling::max, "max"},           {Pooling::attention, "attention"},
                                      {Pooling::hopfield, "hopfield"}, {Pooling::none, "none"}};
@@ -156,6 +157,7 @@ Json config_to_json(const ModelConfig& config) {
                             {"dtype", name_of(dtypes, r.dtype)},
                             {"seed", r.seed},
                             {"cell_options", std::move(options)}};
+  if (r.precision == Precision::bfloat16) recurrent.push_back({"precision", "bfloat16"});
   Json::Object model = {{"recurrent", std::move(recurrent)},
                         {"pooling", name_of(poolings, config.pooling)},
                         {"pooling_size", config.pooling_size},
@@ -173,16 +175,18 @@ Json config_to_json(const ModelConfig& config) {
   return model;
 }
 
-ModelConfig config_from_json(const Json& json, bool quantised) {
-  // The entry is there in quantised models and in no others, which older versions read too.
+ModelConfig config_from_json(const Json& json, FileKind kind) {
+  // The entries are there in quantised models and in those in bf16, and in no others, which older versions read too.
+  const bool quantised = kind == FileKind::quantised;
   const std::string_view last = quantised ? "quantization" : "outputs";
+  const std::string_view last_of_layers = kind == FileKind::bfloat16 ? "precision" : "cell_options";
   const Section model(json, "model",
                       {"recurrent", "pooling", "pooling_size", "pooling_patterns", "pooling_beta", "pooling_updates",
                        "head_sizes", "head_activation", "head_dropout", "activation", "outputs", last});
-  const Section recurrent(
-      model.at("recurrent"), "model.recurrent",
-      {"cell", "input_size", "hidden_size", "num_layers", "bidirectional", "reverse", "dropout", "variational_dropout",
-       "recurrent_dropout", "zoneout_hidden", "zoneout_cell", "learn_initial_state", "dtype", "seed", "cell_options"});
+  const Section recurrent(model.at("recurrent"), "model.recurrent",
+                          {"cell", "input_size", "hidden_size", "num_layers", "bidirectional", "reverse", "dropout",
+                           "variational_dropout", "recurrent_dropout", "zoneout_hidden", "zoneout_cell",
+                           "learn_initial_state", "dtype", "seed", "cell_options", last_of_layers});
   ModelConfig config;
   RecurrentConfig& r = config.recurrent;
   r.cell = recurrent.string("cell");
@@ -199,6 +203,7 @@ ModelConfig config_from_json(const Json& json, bool quantised) {
   r.learn_initial_state = recurrent.boolean("learn_initial_state");
   r.dtype = recurrent.one_of("dtype", dtypes);
   r.seed = recurrent.seed("seed");
+  if (kind == FileKind::bfloat16) r.precision = recurrent.one_of("precision", precisions);
   const Json& options = recurrent.at("cell_options");
   if (options.as_object() == nullptr) {
     throw FileError("model.recurrent.cell_options: expected an object, found " + options.describe());

@@ -24,6 +24,7 @@ namespace {
 constexpr const char* format_name = "lstmcore";
 constexpr const char* format_version = "1";
 constexpr const char* quantised_version = "2";  // of models whose layers have 8-bit weights, and of no others
+constexpr const char* bfloat16_version = "3";   // of models whose layers' products are in bf16, and of no others
 constexpr const char* scale_suffix = "_scale";
 constexpr const char* reserved_names[] = {"format", "format_version", "lstmcore_version",
                                           "model",  "test_vector",    "checksum"};
@@ -59,19 +60,19 @@ Json parse_entry(const Header& header, const char* name) {
   }
 }
 
-/// Whether it is the file of a quantised model.
-bool check_format(const Header& header) {
+/// Of what kind of model it is.
+FileKind check_format(const Header& header) {
   const auto format = header.metadata.find("format");
   if (format == header.metadata.end() || format->second != format_name) {
     throw FileError("it is a safetensors file, but not a model of lstmcore (metadata 'format' is " +
                     (format == header.metadata.end() ? "missing" : quoted(format->second)) + ")");
   }
   const std::string& version = required(header, "format_version");
-  if (version != format_version && version != quantised_version) {
-    throw FileError("format version " + quoted(version) + " is unknown, this library reads '" + format_version +
-                    "' and '" + quantised_version + "'; a newer lstmcore may have written it");
-  }
-  return version == quantised_version;
+  if (version == format_version) return FileKind::plain;
+  if (version == quantised_version) return FileKind::quantised;
+  if (version == bfloat16_version) return FileKind::bfloat16;
+  throw FileError("format version " + quoted(version) + " is unknown, this library reads '" + format_version + "', '" +
+                  quantised_version + "' and '" + bfloat16_version + "'; a newer lstmcore may have written it");
 }
 
 void check_tensor(const Header& header, const std::string& name, const char* dtype,
@@ -148,8 +149,8 @@ void check_rounded(const Model& model, const std::string& name, const Int8Matrix
 Model read(const std::string& path, std::map<std::string, std::string>& metadata, const Build& build) {
   InputFile file(path);
   const Header header = read_header(file);
-  const bool quantised = check_format(header);
-  const ModelConfig config = config_from_json(parse_entry(header, "model"), quantised);
+  const FileKind kind = check_format(header);
+  const ModelConfig config = config_from_json(parse_entry(header, "model"), kind);
   check_core_tensors(header, config);
   Model model = build_model(config, build);
 
@@ -252,8 +253,10 @@ void write(const std::string& path, const Model& model, const std::map<std::stri
   Header header;
   header.metadata = metadata;
   header.metadata["format"] = format_name;
-  header.metadata["format_version"] =
-      model.config().quantization == Quantization::none ? format_version : quantised_version;
+  header.metadata["format_version"] = model.config().quantization != Quantization::none ? quantised_version
+                                      : model.config().recurrent.precision == Precision::same_as_dtype
+                                          ? format_version
+                                          : bfloat16_version;
   header.metadata["lstmcore_version"] = build_info().version;
   header.metadata["model"] = config_to_json(model.config()).dump();
   header.metadata["test_vector"] = make_test_vector(model).dump();

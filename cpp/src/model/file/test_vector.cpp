@@ -79,14 +79,15 @@ bool all_finite(const std::vector<double>& values) {
 }
 
 /// How far output k may lie from the recorded one. In the network's own units (before the inverse of the output
-/// preprocessing, which may be millions per unit) 1e-4·max(1, |value|) for float32, 1e-9 for float64 and 2e-2 for 8-bit
-/// weights; more where
+/// preprocessing, which may be millions per unit) 1e-4·max(1, |value|) for float32, 1e-9 for float64, 2e-2 for 8-bit
+/// weights and 1e-2 for products in bf16; more where
 /// large head weights cancel one another; and the resolution of the number itself, for means far from 0.
 double allowed_difference(const Model& model, std::size_t k, double recorded) {
   const bool single = model.config().recurrent.dtype == Dtype::float32;
-  // Another instruction set's last bit may take an activation to the next of 127 steps.
+  // Another instruction set's last bit may take an activation to the next of 127 steps, or to the next bf16.
   const bool quantised = model.config().quantization != Quantization::none;
-  const double base = quantised ? 2e-2 : single ? 1e-4 : 1e-9;
+  const bool bf16 = model.config().recurrent.precision == Precision::bfloat16;
+  const double base = quantised ? 2e-2 : bf16 ? 1e-2 : single ? 1e-4 : 1e-9;
   const double epsilon =
       single ? static_cast<double>(std::numeric_limits<float>::epsilon()) : std::numeric_limits<double>::epsilon();
   const auto head = std::find_if(model.tensors().begin(), model.tensors().end(),
