@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -66,6 +67,33 @@ def test_initial_weights_and_biases(example):
     assert np.abs(network.weights["R_l0"]).max() > 0.08
 
 
+@pytest.mark.parametrize("truncated", [True, False])
+def test_error_leaves_the_cells_only_with_the_full_gradient(example, truncated):
+    """Gradient of the weights by finite differences, which the truncated one must not agree with."""
+    networks, tasks, _ = example
+    task = tasks.TASKS["6a"](20, 0)
+    network = networks.Network1997(8, 4, False, dataclasses.replace(task.setup, interval=0.5, truncated=truncated), 0)
+    network.setup = dataclasses.replace(network.setup, learning_rate=1.0)
+    X, targets = task.make(1, np.random.default_rng(0))
+    R = network.weights["R_l0"]
+
+    def loss():
+        return 0.5 * float(((network.outputs(X)[0].astype(np.float64) - targets[0]) ** 2).sum())
+
+    expected = np.empty(R.shape)
+    for index in np.ndindex(R.shape):
+        value, R[index] = R[index], R[index] + 0.05
+        up = loss()
+        R[index] = value - np.float32(0.05)
+        down = loss()
+        R[index] = value
+        expected[index] = (up - down) / 0.1
+    before = R.copy()
+    network.train(X, targets)
+    off = np.abs(before - R - expected).max() / np.abs(expected).max()
+    assert off < 0.02 if not truncated else off > 0.1, off
+
+
 @pytest.mark.parametrize("T", [41, 32])
 def test_learning_is_that_of_a_network_forward_in_time(example, T):
     """Weights after 40 strings of the Reber grammar: lstm1997 (float32) against plain NumPy without a backward pass."""
@@ -108,14 +136,15 @@ def test_runs_forward_in_time_do_not_touch_each_other(example):
         np.testing.assert_allclose(y, alone.run([x])[0], rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("practice", ["1997", "today"])
+@pytest.mark.parametrize("practice", ["1997", "1997 without slope", "today"])
 @pytest.mark.parametrize("name", ["6a", "adding"])
 def test_gradient_of_the_readout(example, practice, name):
     """Of half the squared error, or the cross-entropy, by finite differences of the readout's weights."""
     networks, tasks, _ = example
     task = tasks.TASKS[name](22, 0)
-    if practice == "1997":
-        network = networks.Network1997(task.inputs, task.outputs, False, task.setup, 0)
+    if practice != "today":
+        setup = dataclasses.replace(task.setup, slope=practice == "1997")
+        network = networks.Network1997(task.inputs, task.outputs, False, setup, 0)
     else:
         network = networks.NetworkToday(task.inputs, task.outputs, False, task.classes, task.today, 0)
     X, targets = task.make(4, np.random.default_rng(0))
@@ -128,7 +157,9 @@ def test_gradient_of_the_readout(example, practice, name):
         outputs = network.activate(network.scores(rows, None))
         if practice == "today" and task.classes:
             return -(wanted * np.log(outputs)).sum() / 4
-        return 0.5 * ((outputs - wanted) ** 2).sum() / (1 if practice == "1997" else 4)
+        if practice == "1997 without slope":
+            return -(wanted * np.log(outputs) + (1 - wanted) * np.log(1 - outputs)).sum()
+        return 0.5 * ((outputs - wanted) ** 2).sum() / (4 if practice == "today" else 1)
 
     slopes = network.slope(network.activate(network.scores(rows, None)), wanted, 4)
     expected = slopes.T @ rows
@@ -208,6 +239,8 @@ def test_the_command(practice, name):
         (["--learning-rate", "nan"], "--learning-rate must be a number above 0"),
         (["--first-seed", "-1"], "--first-seed must be at least 0"),
         (["--practice", "1997", "--cell", "gru"], "the paper's are fixed"),
+        (["--practice", "today", "--no-slope"], "--no-slope and --full-gradient are for --practice 1997"),
+        (["--full-gradient"], "--no-slope and --full-gradient are for --practice 1997"),
     ],
 )
 def test_wrong_arguments_are_named(example, monkeypatch, capsys, arguments, message):

@@ -30,6 +30,8 @@ class Setup1997:
     output_gate_bias: tuple[float, ...] | None = None
     biases: str = "all"  # "all" non-input units, "hidden" units, "gates" or "none"
     recurrent: bool = True  # hidden units read hidden units; False: and the output units read the input (tasks 2a, 2b)
+    truncated: bool = True  # gradient: errors flow back in time inside the cells only
+    slope: bool = True  # errors of the outputs are times the slope of their logistic, as those of a squared error are
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,10 @@ class Network:
 
 
 class Network1997(Network):
-    """Memory cell blocks, truncated gradient, logistic outputs, squared error; weights move after each sequence."""
+    """Memory cell blocks, truncated gradient, logistic outputs, squared error; weights move after each sequence.
+
+    The setup may ask for the full gradient, or for errors without the slope of the logistic: neither is the paper's.
+    """
 
     def __init__(self, inputs: int, outputs: int, every_step: bool, setup: Setup1997, seed: int) -> None:
         super().__init__(every_step)
@@ -113,7 +118,7 @@ class Network1997(Network):
             hidden_size=H,
             block_size=setup.block_size,
             gate_recurrence=setup.recurrent,
-            gradient="truncated",
+            gradient="truncated" if setup.truncated else "full",
         )
         rng = np.random.default_rng((seed, 1997))
         p = self.weights = self.layer.parameters
@@ -163,8 +168,9 @@ class Network1997(Network):
         return result
 
     def slope(self, outputs: Array, targets: Array, n: int) -> Array:
-        del n  # of E = 1/2 sum of squared errors, not of their mean
-        return (outputs - targets) * outputs * (1.0 - outputs)
+        del n  # of E = 1/2 sum of squared errors, not of their mean; without slope, of the cross-entropy
+        error = outputs - targets
+        return error * outputs * (1.0 - outputs) if self.setup.slope else error
 
     def update(self, gradients: dict[str, Array], dV: Array, dc: Array, d_scores: Array, inputs: Array | None) -> None:
         rate = np.float32(self.setup.learning_rate)

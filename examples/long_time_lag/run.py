@@ -69,6 +69,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=5_000_000, help="sequences after which a run has failed")
     parser.add_argument("--minutes", type=float, default=60.0, help="minutes after which a run has failed")
     parser.add_argument("--learning-rate", type=float, help="default: the paper's, or what tasks.py says")
+    other = parser.add_argument_group("departures from the paper, of --practice 1997")
+    other.add_argument("--no-slope", action="store_true", help="output errors without the slope of the logistic")
+    other.add_argument("--full-gradient", action="store_true", help="through time, not truncated")
     today = parser.add_argument_group("of --practice today; by default what tasks.py says")
     today.add_argument("--cell", choices=("lstm", "gru"))
     today.add_argument("--hidden-size", type=int)
@@ -86,6 +89,8 @@ def main() -> None:
     given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None}
     if arguments.practice == "1997" and set(given) - {"learning_rate"}:
         parser.error("--cell, --hidden-size and --batch-size are for --practice today; the paper's are fixed")
+    if arguments.practice == "today" and (arguments.no_slope or arguments.full_gradient):
+        parser.error("--no-slope and --full-gradient are for --practice 1997")
 
     results = []
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
@@ -96,7 +101,8 @@ def main() -> None:
             parser.error(str(error))
         if arguments.practice == "1997":
             batch_size = 1
-            old = dataclasses.replace(task.setup, **given)
+            departures = {"slope": not arguments.no_slope, "truncated": not arguments.full_gradient}
+            old = dataclasses.replace(task.setup, **departures, **given)
             network: Network = Network1997(task.inputs, task.outputs, task.every_step, old, seed)
             size, rate = task.weights, old.learning_rate
         else:
