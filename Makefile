@@ -72,7 +72,7 @@ docs: $(VENV)/.build-requirements
 
 # Every picture of the docs anew: FIGURES="forecast tree_depth" only these. About half an hour on two cores for all.
 figures: $(VENV)/.build-requirements
-	$(call install,demo,OFF)
+	$(call install,bench,OFF)
 	$(bin)/python docs/figures/draw.py $(FIGURES)
 
 clean:

@@ -3,7 +3,7 @@
     python docs/figures/draw.py              # all, about half an hour on two cores
     python docs/figures/draw.py forecast …   # only these
 
-Needs: pip install "lstmcore[demo]", and for anomalies pip install --no-deps aeon, which carries the series.
+Needs: pip install "lstmcore[bench]", and for anomalies pip install --no-deps aeon, which carries the series.
 tests/test_docs.py fails for a picture that is not in the list below.
 """
 
@@ -24,6 +24,7 @@ FIGURES = {
     "tree_depth": ("docs/figures/tree_depth.py", "docs/figures"),
     "moving_digits": ("docs/figures/moving_digits.py", "docs/figures"),
     "anomalies": ("docs/figures/anomalies.py", "docs/figures"),
+    "roofline": ("docs/figures/roofline.py", "docs/figures"),
     "adding_problem": ("docs/figures/adding_problem.py", "docs/figures"),
 }
 

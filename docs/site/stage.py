@@ -40,7 +40,7 @@ GUIDE = {
     ),
     "Networks inside": ("diagnostics", "long-time-lags", "probes", "interchange"),
     "Small devices": ("edge", "quantisation", "edge-benchmarks"),
-    "More": ("bfloat16", "dynamic-int8", "benchmarks", "model-file"),
+    "More": ("bfloat16", "dynamic-int8", "benchmarks", "performance", "model-file"),
 }
 LANGUAGES = {
     ".py": "python", ".cpp": "cpp", ".hpp": "cpp", ".ino": "cpp", ".h": "c", ".c": "c", ".md": "markdown",
