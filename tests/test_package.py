@@ -66,4 +66,4 @@ def test_size() -> None:
         pytest.skip("sanitizers multiply the size")
     files = {path.resolve() for path in installed.PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     assert sum(path.stat().st_size for path in files) <= 12e6  # three engines are 7 MB of it
-    assert sum(len(zlib.compress(path.read_bytes())) for path in files) <= 5e6, "what a wheel of them weighs"
+    assert sum(len(zlib.compress(path.read_bytes())) for path in files) <= 5.5e6, "what a wheel of them weighs"
