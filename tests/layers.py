@@ -31,9 +31,9 @@ class Pass:
         return {name[len(prefix) :]: value for name, value in self.arrays.items() if name.startswith(prefix)}
 
 
-def run_layer(layer: Any, data: Data) -> Pass:
-    """Forward with a tape, then backward; everything that came out."""
-    y, final, tape = layer.forward(data.x, state=data.state, lengths=data.lengths, training=True)
+def run_layer(layer: Any, data: Data, **arguments: Any) -> Pass:
+    """Forward with a tape, then backward; everything that came out. arguments: further ones of forward."""
+    y, final, tape = layer.forward(data.x, state=data.state, lengths=data.lengths, training=True, **arguments)
     gradients = layer.backward(tape, data.dy, dstate=data.dstate)
     arrays = {"y": y, "dx": gradients.x}
     arrays |= {f"final.{name}": value for name, value in final.items()}

@@ -10,7 +10,7 @@ import pytest
 import lstmcore
 from cases import CELLS, LSTM, Case, Cell, Data, Shape, make_data
 from checking import assert_all_bitwise, assert_all_close, assert_bitwise, assert_close
-from layers import Pass, as_list, make_layer
+from layers import Pass, as_list, make_layer, run_layer
 
 TOLERANCE = {"float32": 2e-5, "float64": 1e-13}
 each_cell = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.label)
@@ -32,13 +32,7 @@ def embedded(case: Case, symbols: int) -> tuple[Data, np.ndarray]:
 
 
 def run(layer: Any, data: Data, codes: np.ndarray | None) -> Pass:
-    y, final, tape = layer.forward(data.x, state=data.state, lengths=data.lengths, training=True, codes=codes)
-    gradients = layer.backward(tape, data.dy, dstate=data.dstate)
-    arrays = {"y": y, "dx": gradients.x}
-    arrays |= {f"final.{name}": value for name, value in final.items()}
-    arrays |= {f"d_initial.{name}": value for name, value in gradients.state.items()}
-    arrays |= {f"gradient.{name}": value for name, value in gradients.parameters.items()}
-    return Pass(arrays)
+    return run_layer(layer, data, codes=codes)
 
 
 def by_code(dx: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -32,6 +32,41 @@ std::string expected_got(const std::string& name, const std::string& expected, c
 
 std::int64_t extent(const py::array& array, py::ssize_t axis) { return static_cast<std::int64_t>(array.shape(axis)); }
 
+/// axes names the shape in the message, e.g. "(L*D, N, H)".
+void check_shape(const py::array& array, const Where& where, std::initializer_list<std::int64_t> shape,
+                 const char* axes) {
+  bool same = array.ndim() == static_cast<py::ssize_t>(shape.size());
+  py::ssize_t axis = 0;
+  for (const std::int64_t length : shape) same = same && extent(array, axis++) == length;
+  if (!same) {
+    throw py::value_error(expected_got(where.text(), std::string(axes) + " = " + shape_text(shape), array));
+  }
+}
+
+void check_integers(const py::array& array, const Where& where) {
+  const char kind = array.dtype().kind();
+  if (kind != 'i' && kind != 'u') {
+    throw py::value_error(where.text() + ": expected integers, got dtype " +
+                          py::str(array.dtype()).cast<std::string>());
+  }
+}
+
+/// What a list beside a batch that came as one holds for each sequence; items and shape: how errors call them.
+py::tuple items_of(py::handle value, const Batch& batch, const char* name, const char* items,
+                   const std::string& shape) {
+  if (!PyList_Check(value.ptr()) && !PyTuple_Check(value.ptr())) {
+    throw py::type_error(std::string(name) + ": x was a list of sequences, so expected a list of " +
+                         std::to_string(batch.count()) + " " + items + shape + ", got " + type_of(value));
+  }
+  auto found = py::reinterpret_steal<py::tuple>(PySequence_Tuple(value.ptr()));
+  if (!found) throw py::error_already_set();
+  if (found.size() != batch.data.size()) {
+    throw py::value_error(std::string(name) + ": expected " + std::to_string(batch.count()) + " " + items + ", got " +
+                          std::to_string(found.size()));
+  }
+  return found;
+}
+
 std::string feature_note(const BatchRules& rules) {
   return std::string(": ") + rules.feature_source + " is " + std::to_string(rules.features);
 }
@@ -215,12 +250,7 @@ py::array to_array(py::handle value, Dtype dtype, const Where& where) {
 py::array to_array(py::handle value, Dtype dtype, const Where& where, std::initializer_list<std::int64_t> shape,
                    const char* axes) {
   py::array array = to_array(value, dtype, where);
-  bool same = array.ndim() == static_cast<py::ssize_t>(shape.size());
-  py::ssize_t axis = 0;
-  for (const std::int64_t length : shape) same = same && extent(array, axis++) == length;
-  if (!same) {
-    throw py::value_error(expected_got(where.text(), std::string(axes) + " = " + shape_text(shape), array));
-  }
+  check_shape(array, where, shape, axes);
   return array;
 }
 
@@ -230,11 +260,7 @@ py::array_t<std::int64_t> to_integers(py::handle value, const Where& where, std:
     const std::string expected = count < 0 ? "(N,)" : shape_text({count});
     throw py::value_error(expected_got(where.text(), expected, array));
   }
-  const char kind = array.dtype().kind();
-  if (kind != 'i' && kind != 'u') {
-    throw py::value_error(where.text() + ": expected integers, got dtype " +
-                          py::str(array.dtype()).cast<std::string>());
-  }
+  check_integers(array, where);
   return require(array, py::dtype::of<std::int64_t>());
 }
 
@@ -320,16 +346,7 @@ Codes::Codes(py::handle value, const Batch& batch, const char* name) {
     for (std::int64_t n = 0; n < batch.count(); ++n) data_.push_back(first + n * steps);
     return;
   }
-  if (!PyList_Check(value.ptr()) && !PyTuple_Check(value.ptr())) {
-    throw py::type_error(std::string(name) + ": x was a list of sequences, so expected a list of " +
-                         std::to_string(batch.count()) + " vectors (T_i,), got " + type_of(value));
-  }
-  const py::tuple items = py::reinterpret_steal<py::tuple>(PySequence_Tuple(value.ptr()));
-  if (!items) throw py::error_already_set();
-  if (items.size() != batch.data.size()) {
-    throw py::value_error(std::string(name) + ": expected " + std::to_string(batch.count()) + " vectors, got " +
-                          std::to_string(items.size()));
-  }
+  const py::tuple items = items_of(value, batch, name, "vectors", " (T_i,)");
   for (std::size_t n = 0; n < batch.data.size(); ++n) {
     add(items[n], {name, static_cast<std::int64_t>(n)}, {batch.extents[n]}, "(T,)");
     data_.push_back(arrays_.back().data());
@@ -338,16 +355,9 @@ Codes::Codes(py::handle value, const Batch& batch, const char* name) {
 
 void Codes::add(py::handle value, const Where& where, std::initializer_list<std::int64_t> shape, const char* axes) {
   const py::array array = read_numbers(value, where, "integers");
-  bool same = array.ndim() == static_cast<py::ssize_t>(shape.size());
-  py::ssize_t axis = 0;
-  for (const std::int64_t length : shape) same = same && extent(array, axis++) == length;
-  if (!same) throw py::value_error(expected_got(where.text(), std::string(axes) + " = " + shape_text(shape), array));
-  const char kind = array.dtype().kind();
-  if (kind != 'i' && kind != 'u') {
-    throw py::value_error(where.text() + ": expected integers, got dtype " +
-                          py::str(array.dtype()).cast<std::string>());
-  }
-  const bool narrow = kind == 'i' && array.itemsize() <= 4;
+  check_shape(array, where, shape, axes);
+  check_integers(array, where);
+  const bool narrow = array.dtype().kind() == 'i' && array.itemsize() <= 4;
   if (!narrow && array.size() > 0) {  // what does not fit would come out as another code
     const auto outside = array.attr("max")().cast<py::int_>();
     if (outside.attr("__gt__")(std::numeric_limits<std::int32_t>::max()).cast<bool>()) {
@@ -390,17 +400,7 @@ PerStep read_per_step(py::handle value, const Batch& batch, std::int64_t width, 
     result.value = array;
     return result;
   }
-  if (!PyList_Check(value.ptr()) && !PyTuple_Check(value.ptr())) {
-    throw py::type_error(std::string(name) + ": x was a list of sequences, so expected a list of " +
-                         std::to_string(batch.count()) + " arrays (T_i, " + std::to_string(width) + "), got " +
-                         type_of(value));
-  }
-  const py::tuple items = py::reinterpret_steal<py::tuple>(PySequence_Tuple(value.ptr()));
-  if (!items) throw py::error_already_set();
-  if (items.size() != batch.data.size()) {
-    throw py::value_error(std::string(name) + ": expected " + std::to_string(batch.count()) + " arrays, got " +
-                          std::to_string(items.size()));
-  }
+  const py::tuple items = items_of(value, batch, name, "arrays", " (T_i, " + std::to_string(width) + ")");
   py::list kept;
   for (std::size_t n = 0; n < batch.data.size(); ++n) {
     const Where where{name, static_cast<std::int64_t>(n)};
