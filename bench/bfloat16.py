@@ -11,7 +11,6 @@ scikit-learn for the scores, a compiler and CMake for the steps.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable
@@ -71,9 +70,7 @@ def print_steps(seconds: float) -> None:
 def print_rows(options: argparse.Namespace, seconds: float) -> None:
     print("| row | threads | mode | ours, bf16 | ours, float32 | torch, bf16 | torch | float32 / bf16 | torch / bf16 |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for row in rows.select(options.rows, quick=options.quick):
-        if row.cell not in ("lstm", "gru") or row.kind != "sequence" or row.bidirectional:
-            continue
+    for row in rows.layers(options.rows, quick=options.quick):
         for n_threads in map(int, options.threads.split(",")):
             for training in (False, True):
                 print(measure(row, n_threads, training, seconds, not options.no_torch_bf16), flush=True)
@@ -99,10 +96,7 @@ def measure(row: rows.Row, n_threads: int, training: bool, seconds: float, torch
     kinds = {"torch": torch.float32} | ({"torch bf16": torch.bfloat16} if torch_bf16 else {})
     for name, kind in kinds.items():
         calls[name] = _torch(Problem(row).module.to(kind), problem, kind, training)
-    times = {
-        name: 1e3 * statistics.median(values)
-        for name, values in clock.interleave(calls, seconds=seconds, rounds=3).items()
-    }
+    times = clock.medians_ms(calls, seconds=seconds, rounds=3)
     cells = [f"{times[name]:.3g}" if name in times else "" for name in ("ours bf16", "ours", "torch bf16", "torch")]
     cells += [f"{times[name] / times['ours bf16']:.2f}" for name in ("ours", "torch")]
     return f"| {row.name} | {n_threads} | {'training' if training else 'inference'} | " + " | ".join(cells) + " |"

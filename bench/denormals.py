@@ -11,10 +11,9 @@ only.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 
+import clock
 import numpy as np
 
 import lstmcore
@@ -31,10 +30,11 @@ def main() -> None:
     for cell in ("lstm", "gru", "slstm"):
         for shape in SHAPES:
             for mode in ("inference", "training", "step"):
-                usual, denormal = (_call(cell, shape, mode, scale, options.threads) for scale in (1.0, 1e-40))
-                times = _times([usual, denormal], options.seconds)
+                scales = {"usual": 1.0, "denormal": 1e-40}
+                calls = {kind: _call(cell, shape, mode, scale, options.threads) for kind, scale in scales.items()}
+                usual, denormal = clock.medians_ms(calls, seconds=options.seconds / 2).values()
                 name = "x".join(map(str, shape))
-                print(f"| {cell} | {name} | {mode} | {times[0]:.4g} | {times[1]:.4g} | {times[1] / times[0]:.2f} |")
+                print(f"| {cell} | {name} | {mode} | {usual:.4g} | {denormal:.4g} | {denormal / usual:.2f} |")
 
 
 def _call(cell: str, shape: tuple[int, int, int, int], mode: str, scale: float, n_threads: int) -> Callable[[], object]:
@@ -60,20 +60,6 @@ def _call(cell: str, shape: tuple[int, int, int, int], mode: str, scale: float, 
         return layer.backward(tape, y)
 
     return train
-
-
-def _times(calls: list[Callable[[], object]], seconds: float) -> list[float]:
-    """Medians in ms; the calls take turns."""
-    found: list[list[float]] = [[] for _ in calls]
-    for call in calls:
-        call()
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(found[0]) < 5:
-        for call, times in zip(calls, found, strict=True):
-            start = time.perf_counter()
-            call()
-            times.append(1e3 * (time.perf_counter() - start))
-    return [statistics.median(times) for times in found]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import statistics
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -38,11 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=0.5, metavar="S", help="a peer and row, roughly (%(default)s)")
     parser.add_argument("--no-scores", action="store_true", help="times only")
     options = parser.parse_args(arguments)
-    chosen = [
-        row
-        for row in rows.select(options.rows, quick=options.quick)
-        if row.cell in ("lstm", "gru") and row.kind == "sequence" and not row.bidirectional
-    ]
+    chosen = rows.layers(options.rows, quick=options.quick)
     print(
         "| row | threads | ours, int8 | ours, float32 | onnxruntime int8 | onnxruntime | ORT int8 / ours | error | ",
         end="",
@@ -96,10 +91,7 @@ def measure(row: rows.Row, n_threads: int, seconds: float) -> str:
         if peers_onnx.INT8 in calls:
             found = peer.outcome("inference", calls[peers_onnx.INT8]()).y
             peer_error = float(np.abs(found - expected).max())
-    times = {
-        name: 1e3 * statistics.median(values)
-        for name, values in clock.interleave(calls, seconds=seconds, rounds=3).items()
-    }
+    times = clock.medians_ms(calls, seconds=seconds, rounds=3)
     theirs = times.get("onnxruntime int8")
     ratio = None if theirs is None else theirs / times["int8"]
     figures = [times["int8"], times["float32"], theirs, times.get("onnxruntime")]

@@ -85,6 +85,12 @@ _QUICK = [
 ]
 
 
+def layers(patterns: list[str], *, quick: bool) -> list[Row]:
+    """Of `select`, the LSTM and GRU of one direction over whole sequences."""
+    chosen = select(patterns, quick=quick)
+    return [row for row in chosen if row.cell in ("lstm", "gru") and row.kind == "sequence" and not row.bidirectional]
+
+
 def select(patterns: list[str], *, quick: bool = False) -> list[Row]:
     """Rows whose name contains one of the patterns (all rows without patterns).
 
